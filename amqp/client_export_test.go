@@ -1,0 +1,5 @@
+package amqp
+
+// RaceEnabled says that the tests run under the race detector, to those outside
+// the package.
+const RaceEnabled = raceEnabled
