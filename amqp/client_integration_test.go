@@ -149,6 +149,10 @@ func TestClient_ConsumersResumeOnRabbitMQ(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The publishing connection is there before the deletion, since it declares
+	// the topology: on RabbitMQ 3.10 a quorum queue that is declared again while
+	// it goes keeps the old one's consumer without a cancel, and delivers nothing.
+	noError(t, c.Publish(ctx, amqp.BasicPublish{Exchange: "amq.fanout"}, text("x")))
 	ch, err := c.Channel(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -165,6 +169,7 @@ func TestClient_ConsumersResumeOnRabbitMQ(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 		}
 	}()
+	defer context.AfterFunc(ctx, func() { c.Close() })() // ends the loops
 	for _, sub := range []*amqp.Subscription{temporary, work} {
 		for d, err := range sub.All() {
 			if err != nil {

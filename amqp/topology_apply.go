@@ -148,7 +148,7 @@ func (e *setupError) Error() string { return "amqp: ClientConfig.Setup: " + e.ca
 func (e *setupError) Unwrap() error { return e.cause }
 
 const (
-	declareTries   = 10
+	declareTries   = 50 // 6 to 12 minutes: a half-open connection's lock may last three of 60 s
 	declareFirst   = 500 * time.Millisecond
 	declareLongest = 15 * time.Second
 )
