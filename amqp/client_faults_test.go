@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"strconv"
 	"sync"
@@ -53,7 +54,12 @@ func TestClient_SeededFaults(t *testing.T) {
 }
 
 func runFaultSeed(t *testing.T, seed uint64, total *figures) {
-	synctest.Test(t, func(t *testing.T) { newFaultRun(t, seed).run(total) })
+	synctest.Test(t, func(t *testing.T) {
+		f := newFaultRun(t, seed, amqptest.Config{Record: 1 << 20}, nil)
+		f.round()
+		f.shutdown()
+		f.judge(total)
+	})
 	if t.Failed() {
 		t.Logf("to replay: WARREN_SEED=%d go test ./amqp -run TestClient_SeededFaults -count=1", seed)
 	}
@@ -66,36 +72,50 @@ type figures struct {
 }
 
 type faultRun struct {
-	t      *testing.T
-	seed   uint64
-	rand   *rand.Rand
-	srv    *amqptest.Server
-	c      *amqp.Client
-	log    *history.Log
-	resend bool
-	over   atomic.Bool // publishers are to end
-	stalls []func()
+	t         *testing.T
+	seed      uint64
+	rand      *rand.Rand
+	srv       *amqptest.Server
+	c         *amqp.Client
+	log       *history.Log
+	rounds    int
+	resent    uint64 // in earlier rounds
+	consumers sync.WaitGroup
+	over      atomic.Bool // publishers are to end
+	stalls    []func()
 }
 
-func newFaultRun(t *testing.T, seed uint64) *faultRun {
+// newFaultRun makes a broker, a client and its consumers. dial is nil for what
+// the broker has in memory.
+func newFaultRun(t *testing.T, seed uint64, broker amqptest.Config, dial func(context.Context, string, string) (net.Conn, error)) *faultRun {
 	r := rand.New(rand.NewPCG(seed, 4))
-	f := &faultRun{t: t, seed: seed, rand: r, log: history.New(), resend: seed%2 == 0}
-	f.srv = amqptest.NewServer(t, amqptest.Config{Seed: seed, Record: 1 << 20, VHosts: nil})
+	f := &faultRun{t: t, seed: seed, rand: r, log: history.New()}
+	broker.Seed = seed
+	f.srv = amqptest.NewServer(t, broker)
 	queue := amqp.ClassicQueue("orders.all")
 	if seed%3 == 0 {
 		queue = amqp.QuorumQueue("orders.all")
 		queue.DeliveryLimit = -1
 	}
 	f.c = newClient(t, f.srv, &amqp.ClientConfig{
-		Config: amqp.Config{Name: "svc", Trace: &amqp.Trace{ChannelClosed: f.channelClosed}, FailWhenBlocked: seed%7 == 0},
+		Config: amqp.Config{Name: "svc", Dial: dial, Trace: &amqp.Trace{ChannelClosed: f.channelClosed}, FailWhenBlocked: seed%7 == 0},
 		Topology: &amqp.Topology{
 			Exchanges: orders.Exchanges,
 			Queues:    []amqp.Queue{queue, amqp.ClassicQueue("decoy")},
 			Bindings:  orders.Bindings,
 		},
-		Resend: f.resend, ResendTries: 1000, OneConnection: seed%5 == 0,
+		Resend: seed%2 == 0, ResendTries: 1000, OneConnection: seed%5 == 0,
 		MaxBytes: 1 << 20,
 	})
+	for i := range 2 {
+		r := rand.New(rand.NewPCG(f.seed, uint64(200+i)))
+		if i == 1 && f.seed%4 < 2 {
+			f.consumers.Go(func() { f.serve("orders.all", r) })
+			continue
+		}
+		f.consumers.Go(func() { f.consume("orders.all", r) })
+	}
+	f.consumers.Go(func() { f.consume("decoy", rand.New(rand.NewPCG(f.seed, 300))) })
 	return f
 }
 
@@ -108,21 +128,15 @@ func (f *faultRun) channelClosed(_ context.Context, _ amqp.ConnInfo, _ uint16, e
 	}
 }
 
-func (f *faultRun) run(total *figures) {
-	var publishers, consumers sync.WaitGroup
+// round publishes under faults, until everything has its outcome and was
+// consumed.
+func (f *faultRun) round() {
+	var publishers sync.WaitGroup
+	f.over.Store(false)
 	for i := range 3 {
 		r := rand.New(rand.NewPCG(f.seed, uint64(100+i)))
-		publishers.Go(func() { f.publish(fmt.Sprintf("p%d", i), i == 0, r) })
+		publishers.Go(func() { f.publish(fmt.Sprintf("p%dr%d", i, f.rounds), i == 0, r) })
 	}
-	for i := range 2 {
-		r := rand.New(rand.NewPCG(f.seed, uint64(200+i)))
-		if i == 1 && f.seed%4 < 2 {
-			consumers.Go(func() { f.serve("orders.all", r) })
-			continue
-		}
-		consumers.Go(func() { f.consume("orders.all", r) })
-	}
-	consumers.Go(func() { f.consume("decoy", rand.New(rand.NewPCG(f.seed, 300))) })
 	for range faultsPerSeed {
 		time.Sleep(time.Duration(f.rand.IntN(300)) * time.Millisecond)
 		f.fault()
@@ -134,15 +148,20 @@ func (f *faultRun) run(total *figures) {
 	publishers.Wait()
 	time.Sleep(time.Second)
 	f.awaitEmpty()
+	f.rounds++
+}
+
+// shutdown ends the client, and with it the consumers.
+func (f *faultRun) shutdown() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := f.c.Shutdown(ctx); err != nil {
 		f.t.Errorf("Shutdown: %v", err)
 	}
-	consumers.Wait()
-	f.judge(total)
+	f.consumers.Wait()
 }
 
+// judge holds the round against the rules.
 func (f *faultRun) judge(total *figures) {
 	stats := f.c.Stats()
 	var arrived []string
@@ -150,7 +169,8 @@ func (f *faultRun) judge(total *figures) {
 		id, _ := history.ID(p.Message.Body)
 		arrived = append(arrived, id)
 	}
-	s, err := f.log.Check(history.Rules{Resent: int(stats.Resent), Arrived: arrived})
+	s, err := f.log.Check(history.Rules{Resent: int(stats.Resent - f.resent), Arrived: arrived})
+	f.resent = stats.Resent
 	if err != nil {
 		f.t.Errorf("seed %d: %v", f.seed, err)
 	}

@@ -2,8 +2,11 @@ package amqp_test
 
 import (
 	"context"
+	"math"
+	"net"
 	"os"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -66,36 +69,79 @@ func TestClient_CyclesLeaveNothingBehind(t *testing.T) {
 	}
 }
 
-// TestClient_Soak runs seeded faults again and again for SOAK, and prints how
-// the heap grows: not at all, if it is as it should be. `make soak` sets it.
+// TestClient_Soak has two clients, one with Resend, live through faults over
+// TCP for SOAK, and prints how the heap grows: not at all, if it is as it should
+// be. Each round of faults (some 20 s) ends when everything has its outcome and
+// was consumed; then the heap is measured, after garbage collection and with
+// the clients alive. `make soak` sets SOAK.
 func TestClient_Soak(t *testing.T) {
 	d, err := time.ParseDuration(os.Getenv("SOAK"))
 	if err != nil {
 		t.Skip("SOAK is not set to a duration")
 	}
-	type point struct{ hours, kib float64 }
-	var points []point
+	var dialer net.Dialer
+	var runs []*faultRun
+	for _, seed := range []uint64{1, 12} { // 12: Resend, quorum queues
+		runs = append(runs, newFaultRun(t, seed, amqptest.Config{Record: -1}, dialer.DialContext))
+	}
 	var total figures
-	began, last := time.Now(), time.Time{}
-	for seed := uint64(1); time.Since(began) < d; seed++ {
-		runFaultSeed(t, seed, &total)
-		if time.Since(last) < d/60 {
-			continue
+	var heap, goroutines []point
+	for began := time.Now(); time.Since(began) < d && !t.Failed(); {
+		var wg sync.WaitGroup
+		for _, f := range runs {
+			wg.Go(f.round)
 		}
-		last = time.Now()
+		wg.Wait()
+		for _, f := range runs {
+			f.judge(&total)
+			f.log.Forget()
+		}
 		runtime.GC()
 		runtime.GC() // what pools held goes with the second
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
-		points = append(points, point{time.Since(began).Hours(), float64(m.HeapAlloc) / 1024})
-		t.Logf("%v: heap %.0f KiB, %d goroutines, %d faults, %d sent, %d lost", time.Since(began).Round(time.Second), points[len(points)-1].kib, runtime.NumGoroutine(), total.faults, total.Sent, total.Lost)
+		hours := time.Since(began).Hours()
+		heap = append(heap, point{hours, float64(m.HeapAlloc) / 1024})
+		goroutines = append(goroutines, point{hours, float64(runtime.NumGoroutine())})
+		t.Logf("%v: heap %d KiB, %d goroutines, %d faults, %d sent, %d confirmed, %d lost", time.Since(began).Round(time.Second),
+			m.HeapAlloc>>10, runtime.NumGoroutine(), total.faults, total.Sent, total.outcomes[history.Confirmed], total.Lost)
 	}
-	points = points[min(len(points)/10, len(points)-1):] // what comes first is warming up
-	var sx, sy, sxx, sxy, n float64
+	for _, f := range runs {
+		f.shutdown()
+	}
+	perHour, off := slope(heap)
+	more, moreOff := slope(goroutines)
+	t.Logf("heap slope: %+.1f KiB an hour (standard error %.1f), goroutines: %+.1f an hour (%.1f), over %d rounds in %v: %d faults, %d sent, %d confirmed, %d unknown, %d lost, %d duplicated",
+		perHour, off, more, moreOff, len(heap), d, total.faults, total.Sent, total.outcomes[history.Confirmed], total.outcomes[history.Unknown], total.Lost, total.Duplicated)
+	if grown := (perHour - 3*off) * d.Hours(); grown > 1024 {
+		t.Errorf("the heap grew by %.0f KiB at least", grown)
+	}
+	if grown := (more - 3*moreOff) * d.Hours(); grown > 3 {
+		t.Errorf("%.0f goroutines more at least", grown)
+	}
+}
+
+type point struct{ hours, value float64 }
+
+// slope is how much the points rise in an hour, by least squares, and the
+// standard error of that. What comes first is warming up, and left out.
+func slope(points []point) (perHour, off float64) {
+	points = points[len(points)/10:]
+	var n, mx, my, sxx, sxy, rest float64
 	for _, p := range points {
-		sx, sy, sxx, sxy, n = sx+p.hours, sy+p.kib, sxx+p.hours*p.hours, sxy+p.hours*p.kib, n+1
+		n, mx, my = n+1, mx+p.hours, my+p.value
 	}
-	if det := n*sxx - sx*sx; det > 0 {
-		t.Logf("heap slope: %+.1f KiB an hour over %v; %d faults, %d sent, %d confirmed, %d lost", (n*sxy-sx*sy)/det, d, total.faults, total.Sent, total.outcomes[history.Confirmed], total.Lost)
+	if n < 3 {
+		return math.NaN(), math.NaN() // nothing can be said
 	}
+	mx, my = mx/n, my/n
+	for _, p := range points {
+		sxx, sxy = sxx+(p.hours-mx)*(p.hours-mx), sxy+(p.hours-mx)*(p.value-my)
+	}
+	perHour = sxy / sxx
+	for _, p := range points {
+		miss := p.value - my - perHour*(p.hours-mx)
+		rest += miss * miss
+	}
+	return perHour, math.Sqrt(rest / (n - 2) / sxx)
 }

@@ -62,6 +62,14 @@ type message struct {
 // New is an empty history.
 func New() *Log { return &Log{sent: map[string]*message{}} }
 
+// Forget empties the history, for a test that goes on for long. What turns up
+// later of what it held is invented.
+func (l *Log) Forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sent, l.violations, l.stale, l.settled = map[string]*message{}, nil, 0, 0
+}
+
 // Send makes a message of a publisher, whose seq grows by one with each: its
 // body, which names it, carries n octets of padding and a checksum.
 func (l *Log) Send(publisher string, seq, n int, r *rand.Rand) (id string, body []byte) {
