@@ -30,7 +30,7 @@ func newServiceClient(t *testing.T, uri string, cfg amqp.ClientConfig) *amqp.Cli
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
+	closeWithTest(t, c)
 	return c
 }
 
@@ -40,8 +40,7 @@ func TestClient_LivesThroughWhatABrokerDoes(t *testing.T) {
 	b := rabbittest.Start(t, rabbittest.Options{})
 	c := newServiceClient(t, b.URL(), amqp.ClientConfig{Topology: serviceTopology(), Resend: true, ResendTries: 100})
 	tr := traffic.Start(c, traffic.Options{Exchange: "events", Queue: "work"})
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
-	defer cancel()
+	ctx := loadContext(t)
 	flows := func(what string) {
 		t.Helper()
 		d, err := tr.Flowing(ctx)
@@ -169,7 +168,6 @@ func TestClient_ConsumersResumeOnRabbitMQ(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 		}
 	}()
-	defer context.AfterFunc(ctx, func() { c.Close() })() // ends the loops
 	for _, sub := range []*amqp.Subscription{temporary, work} {
 		for d, err := range sub.All() {
 			if err != nil {

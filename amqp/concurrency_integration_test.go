@@ -286,7 +286,7 @@ func TestFieldNote20_ManyFramesAWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	closeWithTest(t, c)
 	ch := mustOpen(t, c)
 	q := exclusiveQueue(t, ch, nil)
 	frames, writes := c.Stats().FramesOut, nc.writes.Load()

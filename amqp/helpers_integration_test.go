@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"testing"
 	"time"
 
@@ -49,8 +50,24 @@ func mustDialURL(t testing.TB, url string, cfg *amqp.Config) *amqp.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
+	closeWithTest(t, c)
 	return c
+}
+
+// closeWithTest closes a connection or a client when the test ends. Where the
+// test does not end, it is closed all the same, and the test fails: a loop over
+// deliveries that do not come ends then, where it would hold up all other tests
+// until the time of the whole package is over.
+func closeWithTest(t testing.TB, c io.Closer) {
+	t.Helper()
+	const most = 5 * patience
+	stuck := time.AfterFunc(most, func() { c.Close() })
+	t.Cleanup(func() {
+		if !stuck.Stop() {
+			t.Errorf("not done within %v", most)
+		}
+		c.Close()
+	})
 }
 
 func mustOpen(t testing.TB, c *amqp.Conn) *amqp.Channel {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/warrenmq/warren/examples/internal/exampletest"
 	"github.com/warrenmq/warren/internal/rabbittest"
@@ -39,6 +40,7 @@ func TestMain(m *testing.M) {
 func command(ctx context.Context, uri, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, name), args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // as Ctrl-C does
+	cmd.WaitDelay = 20 * time.Second                                      // who does not listen is killed
 	cmd.Env = append(os.Environ(), "AMQP_URL="+uri)
 	return cmd
 }
@@ -61,11 +63,20 @@ func start(t *testing.T, uri, name string, args ...string) *exampletest.Process 
 // run runs a program to its end and returns what it printed.
 func run(t *testing.T, uri, name string, args ...string) string {
 	t.Helper()
-	out, err := command(t.Context(), uri, name, args...).CombinedOutput()
+	out, err := try(t, uri, name, args...)
 	if err != nil {
 		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
 	}
-	return string(out)
+	return out
+}
+
+// try is run for a program that may fail.
+func try(t *testing.T, uri, name string, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err := command(ctx, uri, name, args...).CombinedOutput()
+	return string(out), err
 }
 
 func TestExamples_Hello(t *testing.T) {
@@ -78,9 +89,9 @@ func TestExamples_Hello(t *testing.T) {
 
 func TestExamples_Workqueue(t *testing.T) {
 	uri := rabbittest.Shared(t).URL()
-	run(t, uri, "workqueue", "task", "slow ..")
+	run(t, uri, "workqueue", "task", "slow ......") // for as long as all that follows takes
 	first := start(t, uri, "workqueue", "worker")
-	first.Await("slow ..: 2s of work")
+	first.Await("slow ......: 6s of work")
 	second := start(t, uri, "workqueue", "worker")
 	for _, task := range []string{"a", "b", "c"} {
 		run(t, uri, "workqueue", "task", task)
@@ -88,7 +99,7 @@ func TestExamples_Workqueue(t *testing.T) {
 	second.Await("c: done")
 	first.Stop()
 	second.Stop()
-	if out := first.Output(); !strings.Contains(out, "slow ..: done") {
+	if out := first.Output(); !strings.Contains(out, "slow ......: done") {
 		t.Errorf("the first worker did not finish its task: %q", out)
 	}
 }
@@ -112,8 +123,8 @@ func TestExamples_Routing(t *testing.T) {
 	run(t, uri, "routing", "alarm", "fire", "kitchen")
 	both.Await("flood: cellar\nfire: kitchen\n")
 	fire.Await("watching\nfire: kitchen\n")
-	out, err := command(t.Context(), uri, "routing", "alarm", "locusts", "everywhere").CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "nobody watches for that: locusts") {
+	out, err := try(t, uri, "routing", "alarm", "locusts", "everywhere")
+	if err == nil || !strings.Contains(out, "nobody watches for that: locusts") {
 		t.Errorf("an alarm that nobody watches for: %v, %q", err, out)
 	}
 }

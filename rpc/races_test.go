@@ -403,6 +403,7 @@ func TestRaces_PoisonIsGivenUp(t *testing.T) {
 	if got, err := c.Call(t.Context(), rpc.Queue("q"), amqp.Message{Body: []byte("x")}); err != nil || string(got.Body) != "x" {
 		t.Errorf("the next request: got %v, %v", got, err)
 	}
+	srv.WaitQueue(t, "dead", 1, 0) // the caller hears of it first
 	if d, err := ch.Get(t.Context(), amqp.BasicGet{Queue: "dead", NoAck: true}); err != nil || string(d.Body) != "poison" {
 		t.Errorf("the dead-letter queue: got %v, %v", d, err)
 	}

@@ -5,6 +5,7 @@ package amqptest_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -53,15 +54,26 @@ func base(srv *amqptest.Server) string { return strings.TrimSuffix(srv.URI(), "/
 // run runs a program and gives what it printed; a failure is the test's.
 func run(t *testing.T, stdin, program string, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	out, err := try(t, stdin, program, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// try is run for a program that may fail; the error has its complaints.
+func try(t *testing.T, stdin, program string, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.WaitDelay = time.Second // for a child that keeps the pipes open
 	var out, complaints bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &complaints
 	if err := cmd.Run(); err != nil {
-		t.Fatalf("%s %s: %v\n%s%s", program, strings.Join(args, " "), err, out.String(), complaints.String())
+		return "", fmt.Errorf("%s %s: %w\n%s%s", program, strings.Join(args, " "), err, out.String(), complaints.String())
 	}
-	return out.String()
+	return out.String(), nil
 }
 
 func TestAMQPTools_PublishGetConsume(t *testing.T) {
@@ -77,8 +89,8 @@ func TestAMQPTools_PublishGetConsume(t *testing.T) {
 	if got := run(t, "", get, uri, "--queue=work"); got != "hello" {
 		t.Errorf("amqp-get printed %q; want hello", got)
 	}
-	if err := exec.Command(get, uri, "--queue=work").Run(); err == nil {
-		t.Error("amqp-get from an empty queue succeeded; want status 2")
+	if out, err := try(t, "", get, uri, "--queue=work"); err == nil {
+		t.Errorf("amqp-get from an empty queue succeeded, and printed %q; want status 2", out)
 	}
 	large := strings.Repeat("0123456789", 30000)
 	run(t, large, publish, uri, "--routing-key=work")
@@ -99,15 +111,21 @@ func TestAMQPTools_ExchangeAndServerNamedQueue(t *testing.T) {
 	publish, consume := tool(t, "amqp-publish"), tool(t, "amqp-consume")
 	srv := amqptest.NewServer(t)
 	uri := "--url=" + base(srv)
-	done := make(chan string)
+	var got string
+	done := make(chan struct{})
 	go func() {
-		done <- run(t, "", consume, uri, "--exchange=amq.topic", "--routing-key=a.#", "--count=1", "cat")
+		defer close(done) // also where run gives up
+		got = run(t, "", consume, uri, "--exchange=amq.topic", "--routing-key=a.#", "--count=1", "cat")
 	}()
 	for len(srv.Consumers()) == 0 {
-		time.Sleep(5 * time.Millisecond)
+		select {
+		case <-done:
+			t.Fatal("amqp-consume ended before it consumed")
+		case <-time.After(5 * time.Millisecond):
+		}
 	}
 	run(t, "", publish, uri, "--exchange=amq.topic", "--routing-key=a.b.c", "--body=found")
-	if got := <-done; got != "found" {
+	if <-done; got != "found" {
 		t.Errorf("amqp-consume printed %q; want found", got)
 	}
 }
@@ -120,8 +138,8 @@ func TestAMQPTools_Refusals(t *testing.T) {
 		{"vhost", base(srv) + "/nowhere", "vhost nowhere not found"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			out, err := exec.Command(publish, "--url="+tt.url, "--routing-key=x", "--body=x").CombinedOutput()
-			if err == nil || !strings.Contains(string(out), tt.want) {
+			out, err := try(t, "", publish, "--url="+tt.url, "--routing-key=x", "--body=x")
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("amqp-publish: %v, %q; want a failure that says %q", err, out, tt.want)
 			}
 		})

@@ -29,7 +29,7 @@ func TestModel_RandomSequencesOnRabbitMQ(t *testing.T) {
 		ok := checkSequence(t, seed, 30, func(ops []op) error {
 			tries++
 			return modelTarget{
-				wait: 2 * time.Second, prefix: fmt.Sprintf("%s%d-", run, tries),
+				wait: 20 * time.Second, prefix: fmt.Sprintf("%s%d-", run, tries),
 				dial: func() (net.Conn, error) { return net.Dial("tcp", addr) },
 			}.run(ops)
 		})
