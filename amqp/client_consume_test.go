@@ -34,21 +34,23 @@ func TestSubscription_FollowsAServerNamedQueue(t *testing.T) {
 			}
 		}
 		publish()
+		var next sync.WaitGroup
 		for d, err := range sub.All() {
 			if err != nil {
 				t.Fatal(err)
 			}
 			d.Ack()
+			next.Wait()
 			if len(names) == 3 {
 				break
 			}
 			srv.KillConnection(srv.Consumers()[0].Connection)
-			go func() {
+			next.Go(func() {
 				for sub.Queue() == names[len(names)-1] {
 					time.Sleep(time.Millisecond)
 				}
 				publish()
-			}()
+			})
 		}
 		slices.Sort(names)
 		if n := len(slices.Compact(names)); n != 3 {

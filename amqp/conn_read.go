@@ -23,9 +23,9 @@ const (
 )
 
 var (
-	hugeChunks  = sync.Pool{New: func() any { return &chunk{buf: make([]byte, hugeChunk)} }}
-	bigChunks   = sync.Pool{New: func() any { return &chunk{buf: make([]byte, bigChunk)} }}
-	smallChunks = sync.Pool{New: func() any { return &chunk{buf: make([]byte, smallChunk)} }}
+	hugeChunks  = sync.Pool{New: func() any { return &chunk{buf: rawBytes(hugeChunk)} }}
+	bigChunks   = sync.Pool{New: func() any { return &chunk{buf: rawBytes(bigChunk)} }}
+	smallChunks = sync.Pool{New: func() any { return &chunk{buf: rawBytes(smallChunk)} }}
 )
 
 // poisonReleased makes memory that goes back to a pool unreadable first, so
@@ -82,9 +82,12 @@ type reader struct {
 	frames  atomic.Uint64
 	good    [64]byte // the last properties that were found well-formed
 	goodLen int
+	same    bool        // the message's are as good says
+	lasting []byte      // and this a copy that receivers may keep, once one is needed
 	touch   []*Consumer // that got deliveries since the last read
 	inline  []*Consumer // that have to handle theirs here
 	begun   bool
+	heads   bool // the next read should bring a message's head, and little of its body
 
 	bufFn  func() []byte
 	idleFn func()
@@ -239,7 +242,7 @@ func (r *reader) readOn() error {
 
 // note counts n octets that came.
 func (r *reader) note(n int) {
-	r.last = time.Now()
+	r.last, r.heads = time.Now(), false
 	r.c.readsIn.Add(int64(n))
 	switch {
 	case n >= r.size && r.size == smallChunk:
@@ -273,7 +276,11 @@ func (r *reader) buffer() []byte {
 	if r.k == nil {
 		r.k, r.r, r.w = newChunk(r.size), 0, 0
 	}
-	return r.k.buf[r.w:]
+	p := r.k.buf[r.w:]
+	if r.heads {
+		p = p[:min(len(p), smallChunk)]
+	}
+	return p
 }
 
 // idle gives an empty buffer back before a wait, so that an idle connection

@@ -8,12 +8,11 @@ import (
 
 // Delivery is a message that came, bound to the channel that brought it.
 //
-// By default all of it is a copy and the receiver's to keep; since up to 16
-// deliveries share an allocation, who keeps a few small ones for long had better
-// copy them. Of a consumer
-// that borrows (ConsumeOptions.Borrow), the Delivery, its Body and its strings
-// are the connection's and valid until the handler returns, the loop goes on,
-// or Release is called.
+// By default all of it is a copy and the receiver's to keep; since up to 18
+// deliveries of up to 2 KiB share an allocation, who keeps a few of many for long
+// had better copy them. Of a consumer that borrows (ConsumeOptions.Borrow), the
+// Delivery, its Body and its strings are the connection's and valid until the
+// handler returns, the loop goes on, or Release is called.
 //
 // The methods that settle are safe for concurrent use and never wait for the
 // broker. A delivery can be settled once.

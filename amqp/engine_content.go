@@ -213,7 +213,7 @@ func (r *receiver) room(a *asm, n int) {
 		return
 	}
 	whole := a.args + a.props + int(a.size)
-	a.buf = append(make([]byte, 0, min(whole, 4*(have+n))), a.buf...)
+	a.buf = append(rawBytes(min(whole, max(4*(have+n), have+min(int(r.left), 64<<10)+64)))[:0], a.buf...)
 }
 
 // space returns where the next octets of a large body can be read to directly,

@@ -20,6 +20,7 @@ type intake struct {
 	blocks  []byte
 	lent    int32 // of pending, those that lie in the reader's chunk
 	touched bool
+	ahead   int // how many of the larger blocks to allocate at once
 
 	exchange interned
 	key      interned
@@ -48,8 +49,9 @@ func (n *interned) lookup(s string) (string, bool) {
 }
 
 // slabSize is how many Deliveries are allocated at once: one that is kept
-// keeps its neighbours, and their bodies, so it is few.
-const slabSize = 16
+// keeps its neighbours, and their bodies, so it is few. These fill a size class
+// of Go's allocator.
+const slabSize = 18
 
 func (in *intake) delivery(cons *Consumer) *Delivery {
 	if len(in.spare) == 0 && len(in.slab) == 0 && cons.opts.Borrow {
@@ -124,7 +126,7 @@ func (r *reader) quickDeliver(p []byte) (int, error) {
 	}
 	n := rc.wholeContent(MethodBasicDeliver, num, p[end+1:], &r.ev)
 	if n == 0 {
-		if need := rc.contentNeeds(num, p[end+1:]); need > 0 && end+1+need > len(p) {
+		if need := rc.contentNeeds(num, p[end+1:]); need > 0 && end+1+need > len(p) && !r.straight(st, args[1:exchangeAt-9], need) {
 			rc.need = end + 1 + need
 			return -1, nil
 		}
@@ -141,6 +143,24 @@ func (r *reader) quickDeliver(p []byte) (int, error) {
 	}
 	return end + 1 + n, r.place(st, &m)
 }
+
+// straight says whether the rest of a content of n octets is better read to
+// where it stays, and that only what comes before the next body should be read
+// along with it.
+func (r *reader) straight(st *chanState, tag []byte, n int) bool {
+	if n < straightBody {
+		return false
+	}
+	ch, ok := st.ref.(*Channel)
+	if !ok {
+		return false
+	}
+	cons := ch.consumer(alias(tag))
+	r.heads = cons != nil && !cons.opts.Borrow
+	return r.heads
+}
+
+const straightBody = 32 << 10
 
 // maxDeliverArgs is the length of basic.deliver's longest arguments, with the
 // method's id: three short strings, a tag, a bit.
@@ -206,9 +226,11 @@ func (d *Delivery) reset(state uint32) {
 // the message before, which most are, were found good already.
 func (r *reader) checkProperties() error {
 	p := r.ev.Properties
-	if len(p) == 2 && p[0] == 0 && p[1] == 0 || string(p) == string(r.good[:r.goodLen]) {
+	if string(p) == string(r.good[:r.goodLen]) {
+		r.same = true
 		return nil
 	}
+	r.same, r.lasting = false, nil
 	var props Properties
 	r.d = decoder{p: p, alias: true, lazyTables: true}
 	props.decode(&r.d)
@@ -253,46 +275,68 @@ func (r *reader) copyOut(d *Delivery, in *intake, exchange, key string) {
 		}
 		return
 	}
-	np, nk := len(ev.Properties), 0
+	props, nk, body := ev.Properties, 0, ev.Body
 	if !keyKnown {
 		nk = len(key)
 	}
-	if len(ev.Body) >= largeBody {
-		d.Body = append([]byte(nil), ev.Body...)
-		ev.Body = nil
+	if r.same { // as those of the message before
+		if r.lasting == nil {
+			r.lasting = slices.Clone(props)
+		}
+		d.setProps(r.lasting)
+		props = nil
 	}
-	block := in.block(np + nk + len(ev.Body))
-	copy(block, ev.Properties)
-	d.setProps(block[:np])
+	np := len(props)
+	block := in.block(np + nk + len(body))
+	if np > 0 {
+		copy(block, props)
+		d.setProps(block[:np])
+	}
 	if nk > 0 {
 		copy(block[np:], key)
 		d.RoutingKey = alias(block[np : np+nk])
 	}
-	if ev.Body != nil {
+	if body != nil {
 		d.Body = block[np+nk:]
-		copy(d.Body, ev.Body)
+		copy(d.Body, body)
 	}
 }
 
 // block is memory for a delivery's bytes. Small ones share an allocation, as
-// the Deliveries themselves do.
+// the Deliveries themselves do, and larger ones where many come at once.
 func (in *intake) block(n int) []byte {
-	if n > smallBlock {
-		return make([]byte, n)
+	if n > sharedBlock {
+		return rawBytes(n)
 	}
 	if n > len(in.blocks) {
-		in.blocks = make([]byte, slabSize*n)
+		share := slabSize
+		if n > smallBlock {
+			in.ahead = min(2*in.ahead+1, slabSize)
+			share = in.ahead
+		}
+		in.blocks = rawBytes(share * n)
 	}
 	b := in.blocks[:n:n]
 	in.blocks = in.blocks[n:]
 	return b
 }
 
-const smallBlock = 256
+const (
+	smallBlock  = 256
+	sharedBlock = 2048
+)
 
-// largeBody is the size from which a body has an allocation of its own: append
-// does not clear its memory first, and a power of two fits pages better alone.
-const largeBody = 16 << 10
+// rawBytes is memory that was not cleared, since all of it is about to be
+// written: make would clear it, and has no way not to.
+func rawBytes(n int) []byte {
+	if n == 0 {
+		return nil
+	}
+	var b strings.Builder
+	b.Grow(n)
+	b.WriteByte(0)
+	return unsafe.Slice(unsafe.StringData(b.String()), n)
+}
 
 // turnAway deals with a delivery that nobody can take, and the connection goes
 // on: one that is over MaxBody is rejected; one whose Subscribe gave up goes
@@ -338,6 +382,9 @@ func (cons *Consumer) handUp() {
 		return
 	}
 	n := len(in.pending)
+	if n < slabSize {
+		in.ahead = 0
+	}
 	cons.enqueue(in.pending)
 	clear(in.pending)
 	in.pending = in.pending[:0]
