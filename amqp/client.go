@@ -85,8 +85,9 @@ type ClientConfig struct {
 	Setup func(ctx context.Context, ch *Channel) error
 
 	// Backoff is how long to wait once every host has failed attempt times in a
-	// row; 0: an open connection was just lost. Nil: 0 to 50 ms at first, doubling
-	// to 375 to 750 ms; to 10 s where the broker refused the credentials.
+	// row; 0: an open connection was just lost, or the next host of several is to
+	// be tried. Nil: 0 to 50 ms at first, doubling to 375 to 750 ms; to 10 s where
+	// the broker refused the credentials.
 	Backoff func(attempt int) time.Duration
 
 	// Fatal says which errors of connecting end the client for good. Nil: none;

@@ -189,12 +189,15 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// pause is how long to wait after the failed-th failure in a row. While there
-// are hosts that were not tried yet, it is as short as after a loss.
+// pause is how long to wait after the failed-th failure in a row. It grows with
+// the rounds of all hosts. Within a round it is as short as after a loss, since
+// one host that is away says nothing of the next: a client is to be back as soon
+// as any of them is.
 func (l *link) pause(failed int, err error) time.Duration {
-	round := failed
-	if n := len(l.plan.targets); n > 1 {
-		round = failed / n
+	n := len(l.plan.targets)
+	round := failed / n
+	if failed%n > 0 {
+		round = 0
 	}
 	if f := l.c.cfg.Backoff; f != nil {
 		return f(round)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -143,7 +144,7 @@ func TestClient_TriesHostsInTurnAndBacksOff(t *testing.T) {
 		if len(dialled) < 6 || dialled[0] == dialled[1] || dialled[1] == dialled[2] || dialled[0] != dialled[3] {
 			t.Errorf("dialled %v", dialled)
 		}
-		if want := []int{0, 0, 0, 1, 1, 1}; !slices.Equal(attempts[:6], want) {
+		if want := []int{0, 0, 0, 1, 0, 0, 2}; len(attempts) < 7 || !slices.Equal(attempts[:7], want) {
 			t.Errorf("attempts %v", attempts)
 		}
 		if len(told) != len(attempts) || told[3].Delay != 2*time.Second || told[3].Attempt != 3 || told[3].Err == nil {
@@ -194,6 +195,38 @@ func TestClient_DoesNotWaitForASilentHost(t *testing.T) {
 			t.Errorf("%d dials are left, %d connections", open, len(srv.Connections()))
 		}
 	})
+}
+
+// However many hosts are away, and for however long: one that is back is found
+// before a second is over.
+func TestClient_FindsTheOneHostThatIsBack(t *testing.T) {
+	for i := range 60 {
+		synctest.Test(t, func(t *testing.T) {
+			srv := amqptest.NewServer(t)
+			var back atomic.Bool
+			hosts := []string{"a", "b", "c", "d"}
+			c := newClient(t, srv, &amqp.ClientConfig{Config: amqp.Config{
+				Hosts: hosts,
+				Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+					if back.Load() && addr == hosts[i%4]+":5672" {
+						return srv.Dial(ctx, network, addr)
+					}
+					return nil, errors.New("refused")
+				},
+			}})
+			var since time.Time
+			time.AfterFunc(time.Duration(10+i)*237*time.Millisecond, func() {
+				since = time.Now()
+				back.Store(true)
+			})
+			if err := c.Await(within(t, time.Minute), amqp.Connected); err != nil {
+				t.Fatal(err)
+			}
+			if d := time.Since(since); d > 900*time.Millisecond {
+				t.Errorf("connected %v after it was back", d)
+			}
+		})
+	}
 }
 
 func TestClient_DefaultBackoffIsJitteredAndBounded(t *testing.T) {
