@@ -107,10 +107,17 @@ type ClientConfig struct {
 	// exchange; publishing waits for room. 0: 65,536.
 	ResendMessages int
 
-	// MaxBytes bounds what the client holds for sending: with Resend, of
-	// messages whose outcome is not known; without, of what is not written yet
-	// (as MaxOutbox, which it caps). Publishing waits for room, within its
-	// context; a message that is larger goes when there is no other. 0: 64 MiB.
+	// MaxBytes bounds what the client holds of messages, roughly. Half of it is
+	// for sending: what is not written yet (MaxOutbox, which is a quarter at most)
+	// and, with Resend, what has no outcome yet. Publishing waits for room,
+	// within its context; a message that is larger goes when there is no other.
+	//
+	// The other half is for what came: deliveries count until they are given to a
+	// handler or a loop. While there are more, the consuming connection is not
+	// read, and TCP holds the broker back, as with HoldBack; but never while a
+	// call or a Confirm waits for the broker's answer on it, and for 5 s at a time,
+	// after which it reads on for a moment. A subscription that nobody loops over
+	// holds nothing back: its prefetch is the bound. 0: 64 MiB.
 	MaxBytes int64
 
 	// OneConnection publishes and consumes on the same connection. An alarm
@@ -143,14 +150,11 @@ func NewClient(uri string, cfg *ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if conf.MaxBytes < int64(plan.config.MaxOutbox) {
-		plan.config.MaxOutbox = int(conf.MaxBytes)
-	}
 	rand.Shuffle(len(plan.targets), func(i, j int) {
 		plan.targets[i], plan.targets[j] = plan.targets[j], plan.targets[i]
 	})
 	c := &Client{cfg: conf, trace: conf.Trace, changed: make(chan struct{}), stopping: make(chan struct{})}
-	c.budget.limit = conf.MaxBytes
+	c.budget.share(conf.MaxBytes, &plan.config)
 	c.secrets.ask, c.secrets.turn = plan.config.Credentials, make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel

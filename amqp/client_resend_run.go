@@ -137,6 +137,7 @@ func (a *attempt) send(ctx context.Context, o *outgoing, f flush) (*Confirm, boo
 		if o.tries > 1 {
 			r.ln.c.counts.resent.Add(1)
 		}
+		a.ch.c.wakeReader() // the confirm may come by the connection that is held back
 		return cf, true
 	}
 	r.mu.Lock()

@@ -16,6 +16,7 @@ type ClientStats struct {
 	Renewed uint64 // credentials given to the broker ahead of their expiry
 
 	Held      int64 // bytes of messages that wait for their outcome; with Resend
+	Buffered  int64 // bytes of deliveries that were read, and count against MaxBytes
 	Confirmed uint64
 	Nacked    uint64
 	Returned  uint64
@@ -58,7 +59,7 @@ func (n *clientCounts) outcome(err error) error {
 func (c *Client) Stats() ClientStats {
 	n := &c.counts
 	s := ClientStats{
-		Held: c.budget.held(), Renewed: n.renewed.Load(),
+		Held: c.budget.held(), Buffered: c.budget.came.Load(), Renewed: n.renewed.Load(),
 		Confirmed: n.confirmed.Load(), Nacked: n.nacked.Load(), Returned: n.returned.Load(),
 		Unknown: n.unknown.Load(), Refused: n.refused.Load(),
 		Resent: n.resent.Load(), ResentOK: n.resentConfirmed.Load(),

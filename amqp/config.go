@@ -144,6 +144,8 @@ type Config struct {
 
 	// onBlocked tells a Client what the broker says of alarms, outside all locks.
 	onBlocked func(on bool, reason string)
+
+	budget *budget // a Client's; nil: nothing is counted
 }
 
 // TLSFiles are the paths of PEM files.

@@ -45,6 +45,7 @@ type Conn struct {
 	running sync.WaitGroup // reader and writer
 	reader  reader
 	inline  inline
+	hold    hold
 	readsIn atomic.Int64 // octets read
 }
 
@@ -128,6 +129,7 @@ func NewConn(ctx context.Context, nc net.Conn, cfg *Config) (*Conn, error) {
 // open makes the AMQP handshake and starts the connection's two goroutines.
 func open(ctx context.Context, nc net.Conn, cfg Config, vhost string, info SASLInfo) (*Conn, error) {
 	c := &Conn{cfg: cfg, trace: cfg.Trace, nc: nc, done: make(chan struct{})}
+	c.hold.init()
 	c.info = ConnInfo{Name: cfg.Name, Local: addrString(nc.LocalAddr()), Remote: addrString(nc.RemoteAddr())}
 	c.e = NewEngine(EngineConfig{
 		SASL: cfg.SASL, SASLInfo: info, VHost: vhost, Name: cfg.Name, Properties: cfg.Properties,
@@ -400,6 +402,7 @@ func (c *Conn) Close() error {
 // letReaderGo ends what holds the reader back, since an answer is to be read.
 // mu is held.
 func (c *Conn) letReaderGo() {
+	c.wakeReader()
 	for _, st := range c.e.s.channels {
 		if st == nil {
 			continue
@@ -443,6 +446,7 @@ func (c *Conn) fail(cause error) {
 	c.w.wake()
 	c.takeOver() // a handler on the reading goroutine does not hold up Close
 	c.mu.Unlock()
+	c.wakeReader()
 	c.nc.Close()
 	for _, cons := range ended {
 		cons.end(err, true)

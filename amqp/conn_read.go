@@ -230,6 +230,9 @@ func (r *reader) readOn() error {
 		if len(r.inline) > 0 && !r.runInline() {
 			return errTakenOver
 		}
+		if b := r.c.cfg.budget; b != nil && b.full() {
+			r.holdBack()
+		}
 		r.makeRoom()
 		n, err := r.read()
 		if n == 0 {

@@ -112,13 +112,16 @@ type Consumer struct {
 	free    []*Delivery // borrowed ones that are back
 	waiting waitList    // takers
 	held    waitList    // the reader, where it holds the broker back
+	queued  int64       // bytes of queue, where a budget counts them
 	takers  int
 	closing bool
 	ended   bool
 	done    chan struct{} // made when first asked for
 	stale   bool          // what is queued can no longer be settled
-	let     bool          // the reader may not be held
-	err     error
+
+	unattended bool // it has deliveries, and nobody came to take them
+	let        bool // the reader may not be held
+	err        error
 
 	handler    func(*Delivery) // of Handle
 	working    bool            // a goroutine runs handler
@@ -127,6 +130,7 @@ type Consumer struct {
 
 	cut    atomic.Bool  // nothing of the queue is to be given out any more; set under mu
 	parked atomic.Int32 // takers that wait, for the acks to know
+	kept   atomic.Int64 // bytes that a budget counts: of queue, and of what takers have in hand
 
 	in intake // the reader's
 }
@@ -290,7 +294,7 @@ func (cons *Consumer) Close(ctx context.Context) error {
 	}
 	cons.closing = true
 	cons.cut.Store(true)
-	cons.held.wakeAll()
+	cons.wakeReader()
 	ended := cons.ended
 	cons.mu.Unlock()
 	var err error
@@ -365,6 +369,7 @@ func (cons *Consumer) requeueRest() {
 	cons.mu.Lock()
 	rest := cons.queue[cons.head:]
 	cons.queue, cons.head = nil, 0
+	cons.dropQueued()
 	cons.mu.Unlock()
 	cons.giveBack(rest)
 }
@@ -384,6 +389,7 @@ func (cons *Consumer) end(err error, stale bool) {
 	cons.mu.Lock()
 	if !cons.ended {
 		cons.ended, cons.err = true, err
+		cons.dropQueued() // nobody may ever take it
 		if cons.closing {
 			cons.err = nil
 		}
@@ -396,7 +402,7 @@ func (cons *Consumer) end(err error, stale bool) {
 		cons.cut.Store(true)
 	}
 	cons.waiting.wakeAll()
-	cons.held.wakeAll()
+	cons.wakeReader()
 	cons.mu.Unlock()
 }
 
@@ -404,7 +410,7 @@ func (cons *Consumer) end(err error, stale bool) {
 func (cons *Consumer) letGo() {
 	cons.mu.Lock()
 	cons.let = true
-	cons.held.wakeAll()
+	cons.wakeReader()
 	cons.mu.Unlock()
 }
 

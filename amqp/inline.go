@@ -104,6 +104,7 @@ func (cons *Consumer) handleQueued() {
 		if t.items == nil {
 			t.items, t.used = cons.spareItems, cons.spareUsed
 		}
+		t.kept = cons.takeQueued(true)
 		t.items, cons.queue = cons.queue[cons.head:], t.items[:0]
 		cons.head = 0
 		cons.held.wakeAll() // a reader that took over waits for room
@@ -126,13 +127,14 @@ func (cons *Consumer) handleQueued() {
 
 // aboutToWait is called before anything waits for what the reader brings: if
 // the reader is in a handler, which may be the one that waits, the reading
-// goes on elsewhere. No lock is held.
+// goes on elsewhere, and if it is held back it goes on as well. No lock is held.
 func (c *Conn) aboutToWait() {
 	if c.inline.active.Load() {
 		c.mu.Lock()
 		c.takeOver()
 		c.mu.Unlock()
 	}
+	c.wakeReader()
 }
 
 // takeOver starts another reader in place of one that is in a handler. mu is

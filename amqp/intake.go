@@ -19,6 +19,7 @@ type intake struct {
 	slab    []Delivery
 	blocks  []byte
 	lent    int32 // of pending, those that lie in the reader's chunk
+	bytes   int64 // that pending holds
 	touched bool
 	ahead   int // how many of the larger blocks to allocate at once
 
@@ -206,6 +207,7 @@ func (r *reader) place(st *chanState, m *BasicDeliver) error {
 		t.came(d)
 	}
 	in.pending = append(in.pending, d)
+	in.bytes += d.size()
 	if !in.touched {
 		in.touched = true
 		r.touch = append(r.touch, cons)
@@ -376,7 +378,7 @@ func (cons *Consumer) handUp() {
 	if cons.ended { // it came while the cancel was on its way
 		late := slices.Clone(in.pending)
 		clear(in.pending)
-		in.pending = in.pending[:0]
+		in.pending, in.bytes = in.pending[:0], 0
 		cons.mu.Unlock()
 		cons.giveBack(late)
 		return
@@ -388,6 +390,8 @@ func (cons *Consumer) handUp() {
 	cons.enqueue(in.pending)
 	clear(in.pending)
 	in.pending = in.pending[:0]
+	cons.keepQueued(in.bytes)
+	in.bytes = 0
 	mine := cons.handler != nil && !cons.working && n > 0
 	if mine {
 		cons.working = true

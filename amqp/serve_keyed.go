@@ -109,6 +109,7 @@ func (k *keyed) join(key string, d *Delivery) (l *lane, mine bool) {
 	if l = k.lanes[key]; l != nil {
 		l.add(d)
 		k.queued++
+		s.cons.keep(s.cons.sizeOf(d))
 		return l, false
 	}
 	if n := len(k.spare); n > 0 {
@@ -178,7 +179,7 @@ func (k *keyed) next(l *lane) *Delivery {
 	if l.head++; l.head == len(l.list) {
 		l.list, l.head = l.list[:0], 0
 	}
-	k.shrunk(1)
+	k.shrunk(d)
 	return d
 }
 
@@ -195,7 +196,7 @@ func (k *keyed) abandon(l *lane) {
 func (k *keyed) empty(l *lane) []*Delivery {
 	rest := l.list[l.head:]
 	l.list, l.head = nil, 0
-	k.shrunk(len(rest))
+	k.shrunk(rest...)
 	return rest
 }
 
@@ -207,9 +208,10 @@ func (k *keyed) close(l *lane) {
 	k.spare = append(k.spare, l)
 }
 
-// shrunk counts n deliveries that left a lane. s.mu is held.
-func (k *keyed) shrunk(n int) {
-	k.queued -= n
+// shrunk counts deliveries that left a lane. s.mu is held.
+func (k *keyed) shrunk(left ...*Delivery) {
+	k.queued -= len(left)
+	k.s.cons.unkeep(k.s.cons.sizeOf(left...))
 	if k.s.limit() > 0 {
 		select {
 		case k.room <- struct{}{}:

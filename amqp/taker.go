@@ -10,6 +10,8 @@ type taker struct {
 	last  *Delivery   // given out, and to be put back by the next take
 	used  []*Delivery // borrowed ones to give back
 
+	kept int64 // bytes of what was taken last that count as kept
+
 	lent  *chunk // what the last that were put back lay in,
 	lentN int32  // and how many did: to be released together
 }
@@ -17,6 +19,7 @@ type taker struct {
 func (cons *Consumer) taker(batch bool) *taker {
 	cons.mu.Lock()
 	cons.takers++
+	cons.unattended = false
 	cons.mu.Unlock()
 	return &taker{cons: cons, batch: batch}
 }
@@ -50,6 +53,9 @@ func (t *taker) pull(stop <-chan struct{}) (*Delivery, error) {
 	}
 	d := t.items[t.next]
 	t.next++
+	if t.kept > 0 && t.cons.ch.c.cfg.budget.full() {
+		t.unkeep(d.size())
+	}
 	return d, nil
 }
 
@@ -69,6 +75,13 @@ func (t *taker) putBack(d *Delivery) {
 	if reusable { // of another a late Ack must still find its own tag
 		t.used = append(t.used, d)
 	}
+}
+
+// unkeep stops counting n bytes of what was taken, while somebody waits for it.
+func (t *taker) unkeep(n int64) {
+	n = min(n, t.kept)
+	t.kept -= n
+	t.cons.unkeep(n)
 }
 
 // releaseLent releases the memory of what was put back.
@@ -115,10 +128,11 @@ func (t *taker) fetch(stop <-chan struct{}) error {
 	}
 }
 
-// giveUsed lets the reader have the borrowed deliveries that are back. cons.mu
-// is held.
+// giveUsed lets the reader have the borrowed deliveries that are back, and
+// counts what was taken as gone. cons.mu is held.
 func (t *taker) giveUsed() {
 	t.releaseLent()
+	t.unkeep(t.kept)
 	if len(t.used) > 0 {
 		t.cons.free = append(t.cons.free, t.used...)
 		t.used = t.used[:0]
@@ -129,6 +143,9 @@ func (t *taker) giveUsed() {
 func (t *taker) grab(items []*Delivery, n int) {
 	cons := t.cons
 	batch := t.batch && cons.takers == 1
+	if cons.queued > 0 {
+		t.kept = cons.takeQueued(batch)
+	}
 	if batch && cons.head == 0 {
 		t.items, cons.queue = cons.queue, items
 		return
@@ -152,6 +169,7 @@ func (t *taker) leave() {
 	cons.mu.Lock()
 	cons.takers--
 	t.giveUsed()
+	cons.ch.c.wakeReader()
 	cons.mu.Unlock()
 	t.unread()
 }
@@ -169,6 +187,7 @@ func (cons *Consumer) unread(rest []*Delivery) {
 	if len(rest) > 0 {
 		cons.queue = append(append([]*Delivery(nil), rest...), cons.queue[cons.head:]...)
 		cons.head = 0
+		cons.keepQueued(cons.sizeOf(rest...))
 		if cons.waiting.n > 0 {
 			cons.waiting.wakeOne()
 		}
