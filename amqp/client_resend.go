@@ -229,10 +229,10 @@ func (r *resender) finish(o *outgoing, err error) {
 	}
 	o.done = true
 	r.open--
-	o.cf.own.settle(o.cf, err)
 	c := r.ln.c
 	c.budget.give(o.size)
 	c.counts.outcome(err)
+	o.cf.own.settle(o.cf, err) // who hears of it finds it in Stats
 	if o.told != nil {
 		r.tell = append(r.tell, func() { o.told(err) })
 		r.kick()

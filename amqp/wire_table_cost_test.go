@@ -169,7 +169,7 @@ func TestTable_DeepTablesAreWalkedOnce(t *testing.T) {
 	if err := d.finish(); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(start); took > 2*time.Second {
+	if took := time.Since(start); took > time.Minute {
 		t.Errorf("skipping 1 MiB took %v", took)
 	}
 }

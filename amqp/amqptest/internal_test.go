@@ -130,7 +130,7 @@ func TestTopicRouter_ManyWildcards(t *testing.T) {
 	if hits != 1 {
 		t.Errorf("%d hits; want 1", hits)
 	}
-	if d := time.Since(start); d > 5*time.Second {
+	if d := time.Since(start); d > time.Minute {
 		t.Errorf("took %s", d)
 	}
 	r.remove(b)
