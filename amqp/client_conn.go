@@ -147,10 +147,11 @@ const stable = 2 * time.Second
 
 // run keeps the connection up until the client is over.
 func (l *link) run(ctx context.Context) {
-	failed := 0
+	failed, refused := 0, 0 // since a connection was well
 	for {
 		conn, err := l.connect(ctx)
 		if err == nil {
+			refused = 0
 			began := time.Now()
 			err = l.watch(ctx, conn)
 			if time.Since(began) >= stable {
@@ -164,7 +165,12 @@ func (l *link) run(ctx context.Context) {
 			l.c.end(&fatalError{err})
 			return
 		}
-		delay := l.pause(failed, err)
+		turnedAway := 0
+		if errors.Is(err, AccessRefused) {
+			refused++
+			turnedAway = refused
+		}
+		delay := l.pause(failed, turnedAway)
 		l.down(err)
 		l.c.tellReconnect(ReconnectInfo{Attempt: failed, Delay: delay, Err: err})
 		failed++
@@ -189,11 +195,11 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// pause is how long to wait after the failed-th failure in a row. It grows with
-// the rounds of all hosts. Within a round it is as short as after a loss, since
+// pause is how long to wait after the failed-th failure in a row, and where that
+// was the refused-th refusal of credentials. It grows with the rounds of all hosts. Within a round it is as short as after a loss, since
 // one host that is away says nothing of the next: a client is to be back as soon
 // as any of them is.
-func (l *link) pause(failed int, err error) time.Duration {
+func (l *link) pause(failed, refused int) time.Duration {
 	n := len(l.plan.targets)
 	round := failed / n
 	if failed%n > 0 {
@@ -202,21 +208,23 @@ func (l *link) pause(failed int, err error) time.Duration {
 	if f := l.c.cfg.Backoff; f != nil {
 		return f(round)
 	}
-	return defaultBackoff(round, err)
+	return defaultBackoff(round, refused/n)
 }
 
 // defaultBackoff is short enough for a service to be back within a second of
-// its broker, and long enough for a thousand of them not to be a burden.
-func defaultBackoff(attempt int, err error) time.Duration {
+// its broker, and long enough for a thousand of them not to be a burden. A
+// broker that is asked with a wrong password again and again logs it every time,
+// so that rounds of being refused make longer ones; but not the first, which a
+// broker gives to all whose users it does not know yet.
+func defaultBackoff(attempt, refused int) time.Duration {
 	const first, longest, refusedLongest = 50 * time.Millisecond, 750 * time.Millisecond, 10 * time.Second
-	limit := longest
-	if errors.Is(err, AccessRefused) {
-		limit = refusedLongest // a broker that is asked with a wrong password again and again logs it every time
-	}
 	if attempt <= 0 {
 		return rand.N(first)
 	}
-	d := min(first<<min(attempt, 20), limit)
+	d := min(first<<min(attempt, 20), longest)
+	if refused > 0 {
+		d = max(d, min(first<<min(refused, 20), refusedLongest))
+	}
 	return d/2 + rand.N(d/2)
 }
 

@@ -10,7 +10,8 @@ const (
 	// hedgeAfter is how long a host may take to accept a connection before the
 	// next one is tried besides: one that is switched off answers nothing, and
 	// the kernel's pauses between its questions grow to many seconds.
-	hedgeAfter = 500 * time.Millisecond
+	// Source: https://www.rfc-editor.org/rfc/rfc8305#section-8.
+	hedgeAfter = 250 * time.Millisecond
 	// hedges is how many hosts are tried at once.
 	hedges = 3
 )

@@ -255,6 +255,32 @@ func TestClient_DefaultBackoffIsJitteredAndBounded(t *testing.T) {
 	})
 }
 
+// A broker that refuses a password is asked ever more rarely, but not because it
+// was away before: one that has just come up may not know its users yet.
+func TestClient_RefusedCredentialsAreTriedEverMoreRarely(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := amqptest.NewServer(t)
+		var delays []time.Duration
+		c := newClient(t, srv, &amqp.ClientConfig{Config: amqp.Config{
+			Credentials: func(context.Context) (amqp.Credentials, error) {
+				return amqp.Credentials{Username: "guest", Password: "wrong"}, nil
+			},
+			Trace: &amqp.Trace{Reconnect: func(_ context.Context, r amqp.ReconnectInfo) {
+				if errors.Is(r.Err, amqp.AccessRefused) {
+					delays = append(delays, r.Delay)
+				}
+			}},
+		}})
+		srv.RefuseConnections(true)
+		time.AfterFunc(time.Minute, func() { srv.RefuseConnections(false) })
+		c.Await(within(t, 3*time.Minute), amqp.Connected)
+		c.Close()
+		if n := len(delays); n < 15 || n > 35 || delays[0] > 750*time.Millisecond || delays[n-1] < 5*time.Second || delays[n-1] > 10*time.Second {
+			t.Errorf("%v", delays)
+		}
+	})
+}
+
 func TestClient_FatalEndsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := amqptest.NewServer(t)
