@@ -29,8 +29,9 @@ import (
 // channel goes alone, with a question behind it whose answer proves that the
 // broker took the message: an exchange that isn't there is so found out by one
 // publish, which fails with the broker's words, before others follow. A message
-// that RabbitMQ judges by its content (a user id, CC or BCC headers) goes alone
-// on a channel of its own, for the same reason. After that a lane runs free, and
+// that RabbitMQ judges by its content (a user id, CC or BCC headers, a body of
+// 64 KiB or more that is the largest so far) goes alone, on a channel of its own,
+// for the same reason. After that a lane runs free, and
 // what was in flight when its channel or connection is lost has an unknown
 // outcome; it is told so at once, or, with Resend, is sent again in its order.
 //

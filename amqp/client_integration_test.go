@@ -286,3 +286,35 @@ func TestSubscription_StreamResumesOnRabbitMQ(t *testing.T) {
 		}
 	}
 }
+
+// TestClient_PoisonBySizeOnRabbitMQ publishes over the broker's max_message_size,
+// which is 16 MiB from 4.0 on, and 128 MiB before.
+func TestClient_PoisonBySizeOnRabbitMQ(t *testing.T) {
+	b := rabbittest.Shared(t)
+	top := &amqp.Topology{Exchanges: []amqp.Exchange{{Name: "by size", Type: "fanout"}}}
+	for _, resend := range []bool{false, true} {
+		c := newServiceClient(t, b.URL(), amqp.ClientConfig{Config: amqp.Config{MaxBody: -1}, Topology: top, Resend: resend})
+		ctx := loadContext(t)
+		m := amqp.BasicPublish{Exchange: "by size"}
+		var good []*amqp.Confirm
+		var poison error
+		for i := range 400 {
+			if i == 200 {
+				poison = c.Publish(ctx, m, amqp.Message{Body: make([]byte, 16<<20+1)})
+			}
+			cf, err := c.PublishAsync(ctx, m, amqp.Message{Body: make([]byte, 1000)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			good = append(good, cf)
+		}
+		if refused := errors.Is(poison, amqp.PreconditionFailed) && !errors.Is(poison, amqp.ErrUnknownOutcome); refused != b.AtLeast(4, 0) || !refused && poison != nil {
+			t.Errorf("resend %v: over 16 MiB: %v", resend, poison)
+		}
+		for i, cf := range good {
+			if err := cf.Wait(ctx); err != nil {
+				t.Errorf("resend %v: %d: %v", resend, i, err)
+			}
+		}
+	}
+}

@@ -31,16 +31,17 @@ func (c *Client) Publish(ctx context.Context, m BasicPublish, msg Message) error
 		}
 		return o.wait(ctx)
 	}
-	if goesAlone(&msg) {
-		cf, err := c.asyncAlone(ctx, m, msg)
-		if err == nil {
-			err = cf.Wait(ctx)
-		}
-		return c.counts.outcome(err)
-	}
 	ln := c.lane(m.Exchange)
 	for {
-		if ch := ln.ready.Load(); ch != nil {
+		ch := ln.ready.Load()
+		if goesAlone(ch, &msg) {
+			cf, err := c.asyncAlone(ctx, m, msg)
+			if err == nil {
+				err = cf.Wait(ctx)
+			}
+			return c.counts.outcome(err)
+		}
+		if ch != nil {
 			err := ch.Publish(ctx, m, msg)
 			if err == nil || !ln.again(ctx, ch, err) {
 				return c.counts.outcome(err)
@@ -73,12 +74,13 @@ func (c *Client) PublishAsync(ctx context.Context, m BasicPublish, msg Message) 
 		}
 		return o.cf, nil
 	}
-	if goesAlone(&msg) {
-		return c.asyncAlone(ctx, m, msg)
-	}
 	ln := c.lane(m.Exchange)
 	for {
-		if ch := ln.ready.Load(); ch != nil {
+		ch := ln.ready.Load()
+		if goesAlone(ch, &msg) {
+			return c.asyncAlone(ctx, m, msg)
+		}
+		if ch != nil {
 			cf, err := ch.PublishAsync(ctx, m, msg)
 			if err == nil || !ln.again(ctx, ch, err) {
 				return cf, err
@@ -99,8 +101,12 @@ func (msg *Message) persist() {
 }
 
 // goesAlone reports whether RabbitMQ may close the channel over the content of
-// a message, whatever its exchange.
-func goesAlone(msg *Message) bool {
+// a message, whatever its exchange. ch is the one that it would go by; nil: there
+// is none, and then every message goes alone.
+func goesAlone(ch *Channel, msg *Message) bool {
+	if n := len(msg.Body); ch != nil && n >= suspectBody && int64(n) > ch.c.largest.Load() {
+		return true
+	}
 	if msg.UserID != "" || msg.Expiration != "" && !isNumber(msg.Expiration) {
 		return true
 	}
@@ -110,6 +116,20 @@ func goesAlone(msg *Message) bool {
 	_, cc := msg.Headers["CC"]
 	_, bcc := msg.Headers["BCC"]
 	return cc || bcc
+}
+
+// suspectBody is the size from which a body is larger than the broker may take
+// (max_message_size), as long as it took none of that size on the connection.
+const suspectBody = 64 << 10
+
+// takes notes that the broker took a body of n octets.
+func (c *Conn) takes(n int) {
+	for {
+		old := c.largest.Load()
+		if int64(n) <= old || c.largest.CompareAndSwap(old, int64(n)) {
+			return
+		}
+	}
 }
 
 func isNumber(s string) bool {
@@ -242,6 +262,7 @@ func (ln *pubLane) prove(ctx context.Context, m BasicPublish, msg Message) (cf *
 		return nil, false, asUnknown(err)
 	}
 	ln.fenced = true
+	ch.c.takes(len(msg.Body))
 	if ln.alone {
 		if err := cf.Wait(ctx); err != nil && ctx.Err() != nil {
 			return nil, false, err

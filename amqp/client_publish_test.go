@@ -88,6 +88,66 @@ func TestClient_PoisonByContentStandsAlone(t *testing.T) {
 	}
 }
 
+// The broker's own limit of a message's size, where it is below MaxBody, is met
+// by one message at a time, and by none of a size that was taken before.
+func TestClient_PoisonBySizeStandsAlone(t *testing.T) {
+	const limit = 300_000
+	for _, resend := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			srv := amqptest.NewServer(t, amqptest.Config{MaxBody: limit})
+			var closed atomic.Int64
+			trace := &amqp.Trace{ChannelClosed: func(_ context.Context, _ amqp.ConnInfo, _ uint16, err error) {
+				if errors.Is(err, amqp.PreconditionFailed) {
+					closed.Add(1)
+				}
+			}}
+			c := newClient(t, srv, &amqp.ClientConfig{Config: amqp.Config{Trace: trace}, Topology: orders, Resend: resend})
+			ctx := within(t, time.Minute)
+			m := amqp.BasicPublish{Exchange: "orders", RoutingKey: "k"}
+			sizes := []int{1, 100, limit + 1, 70_000, 100, 2 * limit, limit, 70_000, limit, 1}
+			var outcomes []*amqp.Confirm
+			for i := range 10 * len(sizes) {
+				size := sizes[i%len(sizes)]
+				body := append(make([]byte, 0, size+10), fmt.Sprint(i, " ")...)
+				cf, err := c.PublishAsync(ctx, m, amqp.Message{Body: body[:max(size, len(body))]})
+				if err != nil {
+					if size <= limit || !errors.Is(err, amqp.PreconditionFailed) || errors.Is(err, amqp.ErrUnknownOutcome) {
+						t.Errorf("resend %v: %d of %d bytes: %v", resend, i, size, err)
+					}
+					cf = nil
+				}
+				outcomes = append(outcomes, cf)
+			}
+			next := 0
+			for i, cf := range outcomes {
+				if cf == nil {
+					continue
+				}
+				err := cf.Wait(ctx)
+				if size := sizes[i%len(sizes)]; size > limit {
+					if !errors.Is(err, amqp.PreconditionFailed) || errors.Is(err, amqp.ErrUnknownOutcome) {
+						t.Errorf("resend %v: %d of %d bytes: %v", resend, i, size, err)
+					}
+				} else if err != nil {
+					t.Errorf("resend %v: %d of %d bytes: %v", resend, i, size, err)
+				}
+			}
+			for i := range outcomes {
+				if sizes[i%len(sizes)] > limit {
+					continue
+				}
+				if got := srv.Messages("orders.all"); next >= len(got) || !strings.HasPrefix(string(got[next].Body), fmt.Sprint(i, " ")) {
+					t.Fatalf("resend %v: %d is not the %dth that arrived", resend, i, next)
+				}
+				next++
+			}
+			if n := closed.Load(); n != 20 {
+				t.Errorf("resend %v: %d channels were closed, want one for each that was too large", resend, n)
+			}
+		})
+	}
+}
+
 func TestClient_WithoutResendALossIsUnknownAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := amqptest.NewServer(t)

@@ -49,7 +49,7 @@ func (r *resender) run(ctx context.Context) {
 
 // alone reports whether a message is to go while nothing else is under way.
 func (o *outgoing) alone(a *attempt) bool {
-	return !a.proven || a.careful > 0 || goesAlone(&o.msg)
+	return !a.proven || a.careful > 0 || goesAlone(a.ch, &o.msg)
 }
 
 // flushFor gathers messages while there are more to come.
@@ -171,6 +171,7 @@ func (a *attempt) sendAlone(ctx context.Context, o *outgoing) {
 	}
 	err := ch.fence(ctx)
 	if err == nil {
+		ch.c.takes(len(o.msg.Body))
 		a.proven = true
 		a.careful = max(0, a.careful-1)
 		return

@@ -46,6 +46,7 @@ type Conn struct {
 	reader  reader
 	inline  inline
 	hold    hold
+	largest atomic.Int64 // body that the broker is known to take
 	readsIn atomic.Int64 // octets read
 }
 
