@@ -107,6 +107,18 @@ func (c *Cluster) AwaitMembers(t testing.TB, n int) {
 	}
 }
 
+// Boot starts all nodes after each was stopped or killed, and waits until they
+// serve: one alone may wait for its peers.
+func (c *Cluster) Boot(t testing.TB) {
+	t.Helper()
+	for _, b := range c.Nodes {
+		b.release(t)
+	}
+	for _, b := range c.Nodes {
+		b.mustBeReady(t)
+	}
+}
+
 // URLs are guest's at every node, in order.
 func (c *Cluster) URLs() []string {
 	urls := make([]string, len(c.Nodes))

@@ -165,9 +165,7 @@ func (b *Broker) Kill(t testing.TB) {
 // serves.
 func (b *Broker) Boot(t testing.TB) {
 	t.Helper()
-	if _, err := b.Run("rm", "-f", "/tmp/warren-hold"); err != nil {
-		t.Fatalf("rabbittest: %v", err)
-	}
+	b.release(t)
 	b.mustBeReady(t)
 }
 
@@ -204,6 +202,13 @@ func (b *Broker) Unpause(t testing.TB) {
 func (b *Broker) hold(t testing.TB) {
 	t.Helper()
 	if _, err := b.Run("touch", "/tmp/warren-hold"); err != nil {
+		t.Fatalf("rabbittest: %v", err)
+	}
+}
+
+func (b *Broker) release(t testing.TB) {
+	t.Helper()
+	if _, err := b.Run("rm", "-f", "/tmp/warren-hold"); err != nil {
 		t.Fatalf("rabbittest: %v", err)
 	}
 }

@@ -36,9 +36,11 @@ type Traffic struct {
 	consumers  sync.WaitGroup
 	received   atomic.Uint64
 	confirmed  atomic.Uint64
+	witnessed  atomic.Uint64 // messages of witnesses
 
-	mu     sync.Mutex // guards what follows
-	probes map[string]chan struct{}
+	mu    sync.Mutex // guards what follows
+	under map[string]*progress
+	clock *Clock
 }
 
 // Start sets a client to work.
@@ -55,7 +57,7 @@ func Start(c *amqp.Client, o Options) *Traffic {
 	if o.Size == 0 {
 		o.Size = 1000
 	}
-	t := &Traffic{c: c, o: o, log: history.New(), stop: make(chan struct{}), probes: map[string]chan struct{}{}}
+	t := &Traffic{c: c, o: o, log: history.New(), stop: make(chan struct{}), under: map[string]*progress{}}
 	for i := range o.Publishers {
 		t.publishers.Go(func() { t.publish(fmt.Sprintf("p%d", i), rand.New(rand.NewPCG(o.Seed, uint64(i)))) })
 	}
@@ -77,6 +79,7 @@ func (t *Traffic) publish(name string, r *rand.Rand) {
 		case <-time.After(t.o.Pace):
 		}
 		id, body := t.log.Send(name, seq, r.IntN(t.o.Size), r)
+		t.begins(id)
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 		cf, err := t.c.PublishAsync(ctx, m, amqp.Message{Body: body})
 		if err != nil {
@@ -95,6 +98,9 @@ func (t *Traffic) done(id string, err error) {
 	o := OutcomeOf(err)
 	if o == history.Confirmed {
 		t.confirmed.Add(1)
+		t.goesOn(id, func(p *progress) { p.confirmed = true })
+	} else {
+		t.ends(id)
 	}
 	t.log.Done(id, o, err)
 }
@@ -144,47 +150,8 @@ func (t *Traffic) consume() {
 func (t *Traffic) handle(d *amqp.Delivery) {
 	id := t.log.Received(d.Body, d.Redelivered)
 	t.received.Add(1)
-	t.mu.Lock()
-	if probe := t.probes[id]; probe != nil {
-		close(probe)
-		delete(t.probes, id)
-	}
-	t.mu.Unlock()
+	t.goesOn(id, func(p *progress) { p.received = true })
 	t.log.Settled(id, d.Ack() == nil)
-}
-
-var probeSeq atomic.Int64
-
-// Flowing sends messages until one of them is confirmed and received, and says
-// how long that took: the client's recovery, where it is called when the broker
-// is back.
-func (t *Traffic) Flowing(ctx context.Context) (time.Duration, error) {
-	began := time.Now()
-	r := rand.New(rand.NewPCG(1, 2))
-	m := amqp.BasicPublish{Exchange: t.o.Exchange, RoutingKey: t.o.Queue, Mandatory: true}
-	for {
-		seq := int(probeSeq.Add(1))
-		name := fmt.Sprintf("probe%d", seq)
-		id, body := t.log.Send(name, seq, 10, r)
-		got := make(chan struct{})
-		t.mu.Lock()
-		t.probes[id] = got
-		t.mu.Unlock()
-		err := t.c.Publish(ctx, m, amqp.Message{Body: body})
-		t.done(id, err)
-		if ctx.Err() != nil {
-			return 0, fmt.Errorf("no message went through: %w (client: %v)", err, t.c.Err())
-		}
-		if err != nil {
-			continue
-		}
-		select {
-		case <-got:
-			return time.Since(began), nil
-		case <-ctx.Done():
-			return 0, fmt.Errorf("%s was confirmed and is not received (client: %v)", id, t.c.Err())
-		}
-	}
 }
 
 // Counts are how many messages were confirmed and received up to now.

@@ -3,19 +3,16 @@
 package chaos
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
-	"slices"
+	"math/rand/v2"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/rs/zerolog"
 
 	"github.com/warrenmq/warren/amqp"
 	"github.com/warrenmq/warren/internal/rabbittest"
@@ -23,46 +20,60 @@ import (
 )
 
 // heartbeat is what the rig's client asks for: short, so that what is half-open
-// is found soon.
+// is found soon. All else is left at its default, but for the tries: a message
+// may well live through more than ten faults here.
 const heartbeat = 3 * time.Second
 
-// rig is a cluster behind proxies, and a client at work on it.
+// patience is how long messages may take to flow again, and a fault to be
+// noticed, until the test is given up.
+const patience = 3 * time.Minute
+
+// rig is brokers behind proxies, and a client at work on them.
 type rig struct {
 	t       *testing.T
 	ctx     context.Context
-	cluster *rabbittest.Cluster
+	nodes   []*rabbittest.Broker
 	proxies []*toxiproxy.Proxy
 	c       *amqp.Client
 	tr      *traffic.Traffic
-	rows    map[string]*row
-	order   []string
+	rand    *rand.Rand
+	table   table
+
+	password atomic.Value // what the client believes it to be
+
+	mu      sync.Mutex // guards what follows
+	clock   *traffic.Clock
+	begun   time.Time                // the fault
+	open    map[string]amqp.ConnInfo // connections, by their local address
+	lost    map[string]time.Time     // when those were found lost that this fault has cost, by local address and by name
+	changed chan struct{}            // closed, and replaced, when lost grows
+	events  []string                 // what happened since the fault
 }
 
-// row is a line of the table.
-type row struct {
-	faults int
-	times  []time.Duration
-}
+const user, firstPassword = "chaos", "first"
 
-func newRig(t *testing.T) *rig {
+func newRig(t *testing.T, seed uint64, nodes []*rabbittest.Broker) *rig {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
 	t.Cleanup(cancel)
-	r := &rig{t: t, ctx: ctx, cluster: rabbittest.StartCluster(t, 3, rabbittest.Options{}), rows: map[string]*row{}}
-	zerolog.SetGlobalLevel(zerolog.Disabled) // some toxics have loggers of their own
-	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())
-	var hosts []string
-	for i, n := range r.cluster.Nodes {
-		p := toxiproxy.NewProxy(server, fmt.Sprintf("node%d", i), "127.0.0.1:0", n.Addr())
-		if err := p.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(p.Stop)
-		r.proxies = append(r.proxies, p)
+	r := &rig{t: t, ctx: ctx, nodes: nodes, rand: rand.New(rand.NewPCG(seed, 1)),
+		open: map[string]amqp.ConnInfo{}, lost: map[string]time.Time{}, changed: make(chan struct{})}
+	nodes[0].AddUser(t, user, firstPassword)
+	nodes[0].SetPermissions(t, user, "/", ".*", ".*", ".*")
+	r.password.Store(firstPassword)
+	var addrs, hosts []string
+	for _, n := range nodes {
+		addrs = append(addrs, n.Addr())
+	}
+	r.proxies = newProxies(t, addrs...)
+	for _, p := range r.proxies {
 		hosts = append(hosts, p.Listen)
 	}
-	c, err := amqp.NewClient("amqp://guest:guest@chaos/%2F", &amqp.ClientConfig{
-		Config: amqp.Config{Hosts: hosts, Heartbeat: heartbeat, DialTimeout: 5 * time.Second, Name: "chaos"},
+	c, err := amqp.NewClient("amqp://chaos/%2F", &amqp.ClientConfig{
+		Config: amqp.Config{Hosts: hosts, Heartbeat: heartbeat, Name: "chaos", Trace: r.trace(),
+			Credentials: func(context.Context) (amqp.Credentials, error) {
+				return amqp.Credentials{Username: user, Password: r.password.Load().(string)}, nil
+			}},
 		Topology: &amqp.Topology{
 			Exchanges: []amqp.Exchange{{Name: "events", Type: "topic"}},
 			Queues:    []amqp.Queue{amqp.QuorumQueue("work")},
@@ -75,128 +86,233 @@ func newRig(t *testing.T) *rig {
 	}
 	t.Cleanup(func() { c.Close() })
 	r.c = c
-	r.tr = traffic.Start(c, traffic.Options{Exchange: "events", Queue: "work"})
-	r.flows("start")
+	r.tr = traffic.Start(c, traffic.Options{Exchange: "events", Queue: "work", Pace: 20 * time.Millisecond, Seed: seed})
+	bounded, done := context.WithTimeout(ctx, patience)
+	defer done()
+	if _, err := r.tr.Flowing(bounded); err != nil {
+		t.Fatal(err)
+	}
 	return r
 }
 
-// flows waits for messages to flow, and notes how long that took.
-func (r *rig) flows(kind string) {
+// fault does something bad, which has to be in force, or over, when do returns.
+// The clock runs from its beginning, and anew once a connection is found lost
+// (there are always hosts that accept another) and when r.over is called. It
+// stops at the first message that was begun after that, confirmed and received.
+func (r *rig) fault(kind string, do func()) { r.t.Helper(); r.timed(kind, nil, do) }
+
+// outage is fault where the queue itself is away for a time: the clock runs from
+// when a plain connection, made or used by then, has a message confirmed.
+func (r *rig) outage(kind string, do func()) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.ctx, 3*time.Minute)
-	defer cancel()
-	d, err := r.tr.Flowing(ctx)
-	if err != nil {
-		r.t.Fatalf("after %s: %v", kind, err)
+	var urls []string
+	for _, n := range r.nodes {
+		urls = append(urls, n.URL())
 	}
-	w := r.rows[kind]
-	if w == nil {
-		w = &row{}
-		r.rows[kind] = w
-		r.order = append(r.order, kind)
-	}
-	w.faults++
-	w.times = append(w.times, d)
+	w := r.tr.Witness(urls)
+	defer w.Stop()
+	r.timed(kind, w, do)
 }
 
-// table prints what was done, and returns how much.
-func (r *rig) table() (faults int, p99 time.Duration) {
-	var b strings.Builder
-	var all []time.Duration
-	fmt.Fprintf(&b, "\n%-28s %7s %12s %12s\n", "fault", "times", "median", "worst")
-	for _, kind := range r.order {
-		w := r.rows[kind]
-		slices.Sort(w.times)
-		fmt.Fprintf(&b, "%-28s %7d %12v %12v\n", kind, w.faults, w.times[len(w.times)/2].Round(time.Millisecond), w.times[len(w.times)-1].Round(time.Millisecond))
-		if kind == "start" {
-			continue
-		}
-		faults += w.faults
-		all = append(all, w.times...)
-	}
-	slices.Sort(all)
-	p99 = all[len(all)*99/100]
-	fmt.Fprintf(&b, "%-28s %7d %12v %12v   p99 %v\n", "all", faults, all[len(all)/2].Round(time.Millisecond), all[len(all)-1].Round(time.Millisecond), p99.Round(time.Millisecond))
-	r.t.Log(b.String())
-	return faults, p99
-}
-
-func run(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
-
-// leader is the number of the node that leads the queue.
-func (r *rig) leader() int {
-	for i, n := range r.cluster.Nodes {
-		out, err := n.Run("rabbitmqctl", "-q", "list_queues", "--no-table-headers", "name", "leader")
-		if err != nil {
-			continue
-		}
-		for j, m := range r.cluster.Nodes {
-			if strings.Contains(out, m.Name()) {
-				return j
+func (r *rig) timed(kind string, w *traffic.Witness, do func()) {
+	r.t.Helper()
+	r.mu.Lock()
+	r.clock, r.begun, r.events = r.tr.Clock(), time.Now(), nil
+	clear(r.lost)
+	r.mu.Unlock()
+	do()
+	var worst time.Duration
+	for _, p := range r.flows() {
+		from := p.From
+		if w != nil {
+			accepted, ok := w.Took(p.From)
+			if !ok || accepted.After(p.Flowed) {
+				continue // the client was first
 			}
+			from = accepted
 		}
-		return i
+		worst = max(worst, p.Flowed.Sub(from))
 	}
-	r.t.Fatal("no node knows the leader")
-	return 0
-}
-
-// drop makes the kernel drop what goes to the proxies, what comes from them, or
-// both, until the function that it returns is called.
-func (r *rig) drop(to, from bool) (undo func()) {
-	var rules [][]string
-	for _, p := range r.proxies {
-		port := p.Listen[strings.LastIndex(p.Listen, ":")+1:]
-		if to {
-			rules = append(rules, []string{"INPUT", "-i", "lo", "-p", "tcp", "--dport", port, "-j", "DROP"})
-		}
-		if from {
-			rules = append(rules, []string{"INPUT", "-i", "lo", "-p", "tcp", "--sport", port, "-j", "DROP"})
-		}
-	}
-	for _, rule := range rules {
-		run(r.t, "iptables", append([]string{"-w", "-I"}, rule...)...)
-	}
-	done := false
-	undo = func() {
-		if done {
-			return
-		}
-		done = true
-		for _, rule := range rules {
-			exec.Command("iptables", append([]string{"-w", "-D"}, rule...)...).Run()
-		}
-	}
-	r.t.Cleanup(undo)
-	return undo
-}
-
-// toxic puts a toxic on every proxy, until the function that it returns is called.
-func (r *rig) toxic(kind, stream, attributes string) (undo func()) {
-	for _, p := range r.proxies {
-		js := fmt.Sprintf(`{"name":"x","type":%q,"stream":%q,"toxicity":1,"attributes":{%s}}`, kind, stream, attributes)
-		if _, err := p.Toxics.AddToxicJson(bytes.NewBufferString(js)); err != nil {
-			r.t.Fatal(err)
-		}
-	}
-	return func() {
-		for _, p := range r.proxies {
-			p.Toxics.RemoveToxic(r.ctx, "x")
-		}
+	r.table.add(kind, worst)
+	if worst > 700*time.Millisecond {
+		r.t.Logf("%s: messages flow after %v\n%s", kind, worst, r.story())
 	}
 }
 
-// times is n, or a few where only a part is to be run.
-func times(n int) int {
-	if os.Getenv("CHAOS") == "short" {
-		return max(1, n/20)
+// flows waits for messages to flow.
+func (r *rig) flows() []traffic.Period {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.ctx, patience)
+	defer cancel()
+	periods, err := r.clock.Wait(ctx)
+	if err != nil {
+		r.t.Fatalf("%v\n%s", err, r.story())
 	}
-	return n
+	return periods
+}
+
+func (r *rig) start(p *toxiproxy.Proxy) {
+	r.t.Helper()
+	if err := p.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// over starts the clock: what was wrong is so no more.
+func (r *rig) over() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.note("over")
+	r.clock.Restart()
+}
+
+// on are the client's connections on a node, by local address.
+func (r *rig) on(i int) (conns []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for local, c := range r.open {
+		if c.Remote == r.proxies[i].Listen {
+			conns = append(conns, local)
+		}
+	}
+	return conns
+}
+
+// all are the client's connections.
+func (r *rig) all() (conns []string) {
+	for i := range r.nodes {
+		conns = append(conns, r.on(i)...)
+	}
+	return conns
+}
+
+// used is a node that the client is connected to.
+func (r *rig) used() int {
+	var used []int
+	for i := range r.nodes {
+		if len(r.on(i)) > 0 {
+			used = append(used, i)
+		}
+	}
+	if len(used) == 0 {
+		return r.rand.IntN(len(r.nodes))
+	}
+	return used[r.rand.IntN(len(used))]
+}
+
+// hit does something to a node that costs the client its connections there, and
+// waits until it has noticed.
+func (r *rig) hit(i int, do func()) {
+	r.t.Helper()
+	conns := r.on(i)
+	do()
+	if len(conns) == 0 {
+		r.over() // nobody lost anything, but the queue may have its leader
+	}
+	r.awaitLost(conns)
+}
+
+// awaitLost waits until the client has noticed that connections are gone, and
+// returns how long after the fault's begin that was.
+func (r *rig) awaitLost(conns []string) (after time.Duration) {
+	r.t.Helper()
+	giveUp := time.After(patience)
+	for {
+		r.mu.Lock()
+		missing := 0
+		for _, local := range conns {
+			at, ok := r.lost[local]
+			if !ok {
+				missing++
+			}
+			after = max(after, at.Sub(r.begun))
+		}
+		changed := r.changed
+		r.mu.Unlock()
+		if missing == 0 {
+			return after
+		}
+		select {
+		case <-changed:
+		case <-giveUp:
+			r.t.Fatalf("of %q, %d are not found lost\n%s", conns, missing, r.story())
+		}
+	}
+}
+
+// openKey is where a dial's context has its *amqp.ConnInfo.
+type openKey struct{}
+
+// trace keeps the rig informed.
+func (r *rig) trace() *amqp.Trace {
+	lock := func() func() { r.mu.Lock(); return r.mu.Unlock }
+	return &amqp.Trace{
+		DialStart: func(ctx context.Context, d amqp.DialInfo) context.Context {
+			defer lock()()
+			r.note("dial %s", d.Addr)
+			return context.WithValue(ctx, openKey{}, &amqp.ConnInfo{})
+		},
+		Handshake: func(ctx context.Context, h amqp.HandshakeInfo) {
+			*ctx.Value(openKey{}).(*amqp.ConnInfo) = h.Conn
+		},
+		DialDone: func(ctx context.Context, d amqp.DialInfo, err error) {
+			defer lock()()
+			c := ctx.Value(openKey{}).(*amqp.ConnInfo)
+			r.note("dialled %s %s: %v", d.Addr, c.Name, err)
+			if err == nil {
+				r.open[c.Local] = *c
+			}
+		},
+		ConnClosed: func(_ context.Context, c amqp.ConnInfo, err error) {
+			defer lock()()
+			r.note("closed %s %s: %v", c.Name, c.Remote, err)
+			delete(r.open, c.Local)
+			now := time.Now()
+			r.lost[c.Local] = now
+			close(r.changed)
+			r.changed = make(chan struct{})
+			if err == nil || !r.lost[c.Name].IsZero() {
+				return // one too many that the client closed, or lost again
+			}
+			r.lost[c.Name] = now
+			if r.clock != nil {
+				r.clock.Restart()
+			}
+		},
+		Unblocked: func(_ context.Context, c amqp.ConnInfo) {
+			defer lock()()
+			r.note("unblocked %s", c.Name)
+			if r.clock != nil {
+				r.clock.Restart()
+			}
+		},
+		Reconnect: func(_ context.Context, i amqp.ReconnectInfo) {
+			defer lock()()
+			r.note("attempt %d in %v: %v", i.Attempt, i.Delay, i.Err)
+		},
+		Topology: func(_ context.Context, err *amqp.TopologyError) {
+			defer lock()()
+			r.note("topology: %v", err)
+		},
+		ChannelClosed: func(_ context.Context, c amqp.ConnInfo, channel uint16, err error) {
+			defer lock()()
+			if err != nil {
+				r.note("channel %d of %s closed: %v", channel, c.Name, err)
+			}
+		},
+	}
+}
+
+// note writes down what happened. mu is held.
+func (r *rig) note(format string, args ...any) {
+	if len(r.events) < 200 {
+		r.events = append(r.events, fmt.Sprintf("%8.3f ", time.Since(r.begun).Seconds())+fmt.Sprintf(format, args...))
+	}
+}
+
+// story is what happened since the fault.
+func (r *rig) story() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Join(r.events, "\n")
 }
