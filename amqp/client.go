@@ -56,9 +56,10 @@ type Client struct {
 	lanes atomic.Pointer[map[string]*pubLane] // by exchange; replaced under mu
 	solo  *pubLane                            // for messages that go alone
 
-	secrets secrets
-	hooking hooking
-	counts  clientCounts
+	secrets  secrets
+	hooking  hooking // functions of Trace
+	handling hooking // workers of Serve, and loops
+	counts   clientCounts
 
 	// mu guards what follows, and the links. It is a leaf but for lane.mu and
 	// Conn.mu, which may be taken before it.
@@ -258,11 +259,14 @@ func (c *Client) stop() {
 // outcomes of what was published, and closes. Publishing stays possible for the
 // handlers meanwhile. Where ctx ends first the rest is as with Close.
 //
+// A handler or a loop would wait for its own end: there it is refused, and
+// nothing happens. Start it on a goroutine that is not waited for, and return.
+//
 // Errors: one that wraps ctx's own where something was cut short;
-// ErrInHandler inside a Trace function; an *Error where a connection did not
-// end orderly.
+// ErrInHandler inside a Trace function, a handler of Serve, or a loop over a
+// Subscription, of this client; an *Error where a connection did not end orderly.
 func (c *Client) Shutdown(ctx context.Context) error {
-	if c.hooking.here() {
+	if c.hooking.here() || c.handling.here() {
 		return ErrInHandler
 	}
 	c.mu.Lock()

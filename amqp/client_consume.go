@@ -423,27 +423,32 @@ func (sub *Subscription) All() iter.Seq2[*Delivery, error] {
 			return
 		}
 		defer sub.s.c.consumingEnds()
-		for {
-			sub.mu.Lock()
-			cons, closed, err := sub.cons, sub.closed, sub.err
-			sub.mu.Unlock()
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			if closed {
-				return
-			}
-			left, ended := sub.each(cons, yield)
-			if left {
-				return
-			}
-			if ended == nil && !sub.isClosed() {
-				ended = ErrClosed // somebody closed the channel
-			}
-			if !sub.isClosed() {
-				sub.renew(cons, ended)
-			}
+		sub.s.c.handling.run(func() { sub.loop(yield) })
+	}
+}
+
+// loop goes through one consumer after the other.
+func (sub *Subscription) loop(yield func(*Delivery, error) bool) {
+	for {
+		sub.mu.Lock()
+		cons, closed, err := sub.cons, sub.closed, sub.err
+		sub.mu.Unlock()
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		if closed {
+			return
+		}
+		left, ended := sub.each(cons, yield)
+		if left {
+			return
+		}
+		if ended == nil && !sub.isClosed() {
+			ended = ErrClosed // somebody closed the channel
+		}
+		if !sub.isClosed() {
+			sub.renew(cons, ended)
 		}
 	}
 }

@@ -219,6 +219,73 @@ func TestClient_ShutdownLetsHandlersEnd(t *testing.T) {
 	})
 }
 
+// What a handler or a loop would wait for is its own end: Shutdown refuses, and
+// nothing has happened. From another client's, or on another goroutine, it works.
+func TestClient_ShutdownFromAHandler(t *testing.T) {
+	type handle = func(*amqp.Delivery)
+	ways := map[string]func(ctx context.Context, c *amqp.Client, h handle) error{
+		"Serve": func(ctx context.Context, c *amqp.Client, h handle) error {
+			return c.Serve(ctx, amqp.BasicConsume{Queue: "orders.all"}, func(_ context.Context, d *amqp.Delivery) error { h(d); return nil }, nil)
+		},
+		"Serve, keyed": func(ctx context.Context, c *amqp.Client, h handle) error {
+			opts := amqp.ServeOptions{Workers: 2, Key: func(*amqp.Delivery) string { return "" }}
+			return c.Serve(ctx, amqp.BasicConsume{Queue: "orders.all"}, func(_ context.Context, d *amqp.Delivery) error { h(d); return nil }, &amqp.ClientServeOptions{ServeOptions: opts})
+		},
+		"loop": func(ctx context.Context, c *amqp.Client, h handle) error {
+			sub, err := c.Subscribe(ctx, amqp.BasicConsume{Queue: "orders.all"}, nil)
+			if err != nil {
+				return err
+			}
+			for d, err := range sub.All() {
+				if err != nil {
+					return err
+				}
+				h(d)
+				d.Ack()
+			}
+			return nil
+		},
+	}
+	for name, consume := range ways {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				srv := amqptest.NewServer(t)
+				c, other := newClient(t, srv, &amqp.ClientConfig{Topology: orders}), newClient(t, srv, nil)
+				ctx := within(t, time.Hour)
+				for range 2 {
+					if err := c.Publish(ctx, amqp.BasicPublish{Exchange: "orders"}, text("x")); err != nil {
+						t.Fatal(err)
+					}
+				}
+				ended, handled := make(chan error, 1), 0
+				err := consume(ctx, c, func(*amqp.Delivery) {
+					if err := c.Shutdown(ctx); !errors.Is(err, amqp.ErrInHandler) {
+						t.Errorf("Shutdown inside: %v", err)
+					}
+					if err := c.Ping(ctx); err != nil {
+						t.Errorf("after it was refused: %v", err)
+					}
+					if err := other.Shutdown(ctx); err != nil {
+						t.Errorf("of another client: %v", err)
+					}
+					if handled++; handled == 2 {
+						go func() { ended <- c.Shutdown(ctx) }()
+					}
+				})
+				if err != nil {
+					t.Error(err)
+				}
+				if err := <-ended; err != nil {
+					t.Errorf("Shutdown: %v", err)
+				}
+				if q, _ := srv.Queue("orders.all"); handled != 2 || q.Ready+q.Unacked != 0 {
+					t.Errorf("%d were handled, %d are left", handled, q.Ready+q.Unacked)
+				}
+			})
+		})
+	}
+}
+
 func TestClient_ShutdownIsBoundedByItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := amqptest.NewServer(t)

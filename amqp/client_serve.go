@@ -42,7 +42,7 @@ func (c *Client) Serve(ctx context.Context, m BasicConsume, h Handler, opts *Cli
 	if err != nil {
 		return err
 	}
-	o.track = src.track
+	o.track, o.runs = src.track, &c.handling
 	if o.Retry != nil {
 		if err := o.useRetry(ctx, c, src); err != nil {
 			return err

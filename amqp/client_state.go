@@ -164,14 +164,19 @@ func (c *Client) String() string {
 // Format prints String whatever the verb: what is inside changes all the time.
 func (c *Client) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) }
 
-// hooking remembers which goroutines are in a function of Trace that the
-// client called, since a Close from there would wait for itself.
+// hooking remembers which goroutines the client calls user code on, since a
+// Close or a Shutdown from there would wait for itself.
 type hooking struct {
 	mu  sync.Mutex
 	ids []uint64
 }
 
+// run calls f, and knows of it meanwhile. h may be nil.
 func (h *hooking) run(f func()) {
+	if h == nil {
+		f()
+		return
+	}
 	id := goroutineID()
 	h.mu.Lock()
 	h.ids = append(h.ids, id)

@@ -45,6 +45,7 @@ type ConsumeOptions struct {
 	AckBatch int
 
 	track *streamTrack // a client's, of a stream: to be told of deliveries
+	runs  *hooking     // a client's: who works for Serve
 }
 
 const (

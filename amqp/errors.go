@@ -49,8 +49,8 @@ var (
 	ErrBlocked = errors.New("amqp: publishing is blocked by the broker")
 
 	// ErrInHandler refuses a Close, or another call that waits for the broker,
-	// inside a function of Trace that is called by the goroutine that reads: it
-	// would wait for itself.
+	// inside a function of Trace that is called by the goroutine that reads, and
+	// Client.Shutdown inside a handler: it would wait for itself.
 	ErrInHandler = errors.New("amqp: called from inside a handler that it would wait for")
 
 	// ErrRefused says that a call was not sent since the broker would have

@@ -162,7 +162,7 @@ func (ch *Channel) Serve(ctx context.Context, m BasicConsume, h Handler, opts *S
 		work = s.keyed.work
 	}
 	for range o.Workers {
-		go work()
+		go o.runs.run(work)
 	}
 	s.supervise(ctx)
 	return s.drain()
