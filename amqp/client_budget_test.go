@@ -52,7 +52,7 @@ func TestClient_MaxBytesBoundsDeliveries(t *testing.T) {
 	type handle = func(d *amqp.Delivery)
 	ways := map[string]func(t *testing.T, c *amqp.Client, h handle){
 		"loop": func(t *testing.T, c *amqp.Client, h handle) {
-			sub, err := c.Subscribe(t.Context(), amqp.BasicConsume{Queue: "q"}, &amqp.SubscribeOptions{ConsumeOptions: plenty})
+			sub, err := c.Subscribe(t.Context(), amqp.BasicConsume{Queue: "q"}, &plenty)
 			if err != nil {
 				t.Error(err)
 				return
@@ -62,7 +62,7 @@ func TestClient_MaxBytesBoundsDeliveries(t *testing.T) {
 			}
 		},
 		"one loop for each": func(t *testing.T, c *amqp.Client, h handle) {
-			sub, err := c.Subscribe(t.Context(), amqp.BasicConsume{Queue: "q"}, &amqp.SubscribeOptions{ConsumeOptions: amqp.ConsumeOptions{Prefetch: 20}})
+			sub, err := c.Subscribe(t.Context(), amqp.BasicConsume{Queue: "q"}, &amqp.ConsumeOptions{Prefetch: 20})
 			if err != nil {
 				t.Error(err)
 				return
@@ -135,7 +135,7 @@ func serveBulk(opts amqp.ServeOptions) func(*testing.T, *amqp.Client, func(*amqp
 		err := c.Serve(t.Context(), amqp.BasicConsume{Queue: "q"}, func(_ context.Context, d *amqp.Delivery) error {
 			h(d)
 			return nil
-		}, &amqp.ClientServeOptions{ServeOptions: opts})
+		}, &opts)
 		if err != nil {
 			t.Error(err)
 		}
@@ -147,7 +147,7 @@ func serveBulk(opts amqp.ServeOptions) func(*testing.T, *amqp.Client, func(*amqp
 func heldBack(t *testing.T, c *amqp.Client, h func(d *amqp.Delivery)) {
 	t.Helper()
 	began := make(chan struct{}, bulkNumber)
-	sub, err := c.Subscribe(t.Context(), amqp.BasicConsume{Queue: "q"}, &amqp.SubscribeOptions{ConsumeOptions: plenty})
+	sub, err := c.Subscribe(t.Context(), amqp.BasicConsume{Queue: "q"}, &plenty)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func TestClient_MaxBytesHoldsNoAnswerBack(t *testing.T) {
 func TestClient_MaxBytesStarvesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, c := loaded(t, amqp.ClientConfig{}, "q", "idle")
-		opts := &amqp.SubscribeOptions{ConsumeOptions: plenty}
+		opts := &plenty
 		if _, err := c.Subscribe(t.Context(), amqp.BasicConsume{Queue: "idle"}, opts); err != nil {
 			t.Fatal(err)
 		}
@@ -277,7 +277,7 @@ func TestClient_MaxBytesStarvesNobody(t *testing.T) {
 		_, c := loaded(t, amqp.ClientConfig{}, "q", "other")
 		other, done := make(chan struct{}), make(chan struct{})
 		go func() {
-			sub, err := c.Subscribe(t.Context(), amqp.BasicConsume{Queue: "other"}, &amqp.SubscribeOptions{ConsumeOptions: amqp.ConsumeOptions{Prefetch: 1}})
+			sub, err := c.Subscribe(t.Context(), amqp.BasicConsume{Queue: "other"}, &amqp.ConsumeOptions{Prefetch: 1})
 			if err != nil {
 				t.Error(err)
 				return

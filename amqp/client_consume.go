@@ -20,13 +20,6 @@ const (
 	EndOnCancel                     // end with ErrCancelled, or the exception of the channel
 )
 
-// SubscribeOptions are what Client.Subscribe takes besides the method's
-// arguments. Nil and the zero value mean the defaults.
-type SubscribeOptions struct {
-	ConsumeOptions
-	Resume
-}
-
 // Resume says how a client's consumer goes on after it was interrupted. A lost
 // connection is always waited for.
 type Resume struct {
@@ -94,7 +87,12 @@ type source struct {
 	refused      int       // in a row
 }
 
-func (c *Client) source(m BasicConsume, r Resume) (*source, error) {
+func (c *Client) source(m BasicConsume, opts *ConsumeOptions) (*source, error) {
+	var r Resume
+	if opts.Resume != nil {
+		r = *opts.Resume
+		opts.Resume = nil // the channels are not to know
+	}
 	if err := r.check(); err != nil {
 		return nil, err
 	}
@@ -287,22 +285,22 @@ type Subscription struct {
 //
 // Unsettled deliveries of a channel that was lost are stale, and come again.
 //
-// Errors: as Channel.Subscribe's; *TopologyError for SubscribeOptions.Declare;
+// Errors: as Channel.Subscribe's; *TopologyError for Resume.Declare;
 // those that wrap ctx's own and why there is no connection; ErrClosed.
 //
 // Source: https://www.rabbitmq.com/docs/consumers.
-func (c *Client) Subscribe(ctx context.Context, m BasicConsume, opts *SubscribeOptions) (*Subscription, error) {
-	var o SubscribeOptions
+func (c *Client) Subscribe(ctx context.Context, m BasicConsume, opts *ConsumeOptions) (*Subscription, error) {
+	var o ConsumeOptions
 	if opts != nil {
 		o = *opts
 	}
-	src, err := c.source(m, o.Resume)
+	src, err := c.source(m, &o)
 	if err != nil {
 		return nil, err
 	}
 	life, end := context.WithCancel(context.Background())
 	o.track = src.track
-	sub := &Subscription{s: src, opts: o.ConsumeOptions, end: end, turn: make(chan struct{}, 1)}
+	sub := &Subscription{s: src, opts: o, end: end, turn: make(chan struct{}, 1)}
 	sub.renew = func(old *Consumer, err error) error { return sub.next(life, old, err) }
 	for {
 		err := sub.start(ctx)
@@ -397,7 +395,7 @@ func (sub *Subscription) next(ctx context.Context, old *Consumer, err error) err
 }
 
 // Queue is the name of the queue that is consumed now: the broker's choice
-// where SubscribeOptions.Declare left it that.
+// where Resume.Declare left it that.
 func (sub *Subscription) Queue() string {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
@@ -415,7 +413,7 @@ func (sub *Subscription) Err() error {
 // and connections. Leaving the loop leaves the subscription; while nobody is in
 // a loop it is not renewed. The loop ends with the subscription: silently after
 // Close and Shutdown, otherwise with one last nil delivery and the reason: the
-// broker's, as SubscribeOptions.OnCancel and GiveUp say; ErrSlowConsumer;
+// broker's, as Resume.OnCancel and GiveUp say; ErrSlowConsumer;
 // ErrClosed where the client is over. Several loops share the deliveries.
 func (sub *Subscription) All() iter.Seq2[*Delivery, error] {
 	return func(yield func(*Delivery, error) bool) {

@@ -20,7 +20,7 @@ func TestSubscription_FollowsAServerNamedQueue(t *testing.T) {
 		c := newClient(t, srv, &amqp.ClientConfig{Topology: orders})
 		ctx := within(t, time.Minute)
 		queue := amqp.TemporaryQueue()
-		sub, err := c.Subscribe(ctx, amqp.BasicConsume{}, &amqp.SubscribeOptions{Resume: amqp.Resume{
+		sub, err := c.Subscribe(ctx, amqp.BasicConsume{}, &amqp.ConsumeOptions{Resume: &amqp.Resume{
 			Declare: &queue, Bindings: []amqp.Binding{{Source: "orders", RoutingKey: "mine.#"}},
 		}})
 		if err != nil {
@@ -86,7 +86,7 @@ func TestSubscription_WhenTheBrokerCancels(t *testing.T) {
 				}
 			}
 			declare()
-			sub, err := c.Subscribe(ctx, amqp.BasicConsume{Queue: "orders.all"}, &amqp.SubscribeOptions{Resume: amqp.Resume{OnCancel: test.policy, GiveUp: test.giveUp}})
+			sub, err := c.Subscribe(ctx, amqp.BasicConsume{Queue: "orders.all"}, &amqp.ConsumeOptions{Resume: &amqp.Resume{OnCancel: test.policy, GiveUp: test.giveUp}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -135,7 +135,7 @@ func TestSubscription_StreamGoesOnAfterTheLastOffsetHandled(t *testing.T) {
 		}
 		var got []int
 		m := amqp.BasicConsume{Queue: "log", Arguments: amqp.Table{"x-stream-offset": "first"}}
-		sub, err := c.Subscribe(ctx, m, &amqp.SubscribeOptions{ConsumeOptions: amqp.ConsumeOptions{Prefetch: 7}})
+		sub, err := c.Subscribe(ctx, m, &amqp.ConsumeOptions{Prefetch: 7})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -229,7 +229,7 @@ func TestClient_ShutdownFromAHandler(t *testing.T) {
 		},
 		"Serve, keyed": func(ctx context.Context, c *amqp.Client, h handle) error {
 			opts := amqp.ServeOptions{Workers: 2, Key: func(*amqp.Delivery) string { return "" }}
-			return c.Serve(ctx, amqp.BasicConsume{Queue: "orders.all"}, func(_ context.Context, d *amqp.Delivery) error { h(d); return nil }, &amqp.ClientServeOptions{ServeOptions: opts})
+			return c.Serve(ctx, amqp.BasicConsume{Queue: "orders.all"}, func(_ context.Context, d *amqp.Delivery) error { h(d); return nil }, &opts)
 		},
 		"loop": func(ctx context.Context, c *amqp.Client, h handle) error {
 			sub, err := c.Subscribe(ctx, amqp.BasicConsume{Queue: "orders.all"}, nil)
@@ -330,7 +330,7 @@ func TestRetry_DelaysThenParks(t *testing.T) {
 			go c.Serve(ctx, amqp.BasicConsume{Queue: "work"}, func(context.Context, *amqp.Delivery) error {
 				times = append(times, time.Since(began).Round(time.Second))
 				return errors.New("never")
-			}, &amqp.ClientServeOptions{Retry: &amqp.Retry{Delays: []time.Duration{time.Second, 10 * time.Second}, Parking: "parked"}})
+			}, &amqp.ServeOptions{Retry: &amqp.Retry{Delays: []time.Duration{time.Second, 10 * time.Second}, Parking: "parked"}})
 			msg := amqp.Message{Properties: amqp.Properties{MessageID: "7", UserID: "guest", Headers: amqp.Table{"a": "b"}}, Body: []byte("x")}
 			if err := c.Publish(ctx, amqp.BasicPublish{Exchange: "in", RoutingKey: "k"}, msg); err != nil {
 				t.Fatal(err)
@@ -368,7 +368,7 @@ func TestRetry_LimitCountsDeliveries(t *testing.T) {
 				return hard
 			}
 			panic("soft")
-		}, &amqp.ClientServeOptions{Retry: &amqp.Retry{Limit: 4, GiveUp: func(err error) bool { return errors.Is(err, hard) }}})
+		}, &amqp.ServeOptions{Retry: &amqp.Retry{Limit: 4, GiveUp: func(err error) bool { return errors.Is(err, hard) }}})
 		for _, body := range []string{"soft", "hopeless"} {
 			if err := c.Publish(ctx, amqp.BasicPublish{RoutingKey: "work"}, text(body)); err != nil {
 				t.Fatal(err)
@@ -391,16 +391,39 @@ func TestRetry_RefusesWhatCannotWork(t *testing.T) {
 		c := newClient(t, srv, nil)
 		h := func(context.Context, *amqp.Delivery) error { return nil }
 		temporary := amqp.TemporaryQueue()
-		for want, o := range map[string]*amqp.ClientServeOptions{
-			"together with OnError":    {Retry: &amqp.Retry{Limit: 1}, ServeOptions: amqp.ServeOptions{OnError: func(*amqp.Delivery, error) amqp.Action { return 0 }}},
+		for want, o := range map[string]*amqp.ServeOptions{
+			"together with OnError":    {Retry: &amqp.Retry{Limit: 1}, OnError: func(*amqp.Delivery, error) amqp.Action { return 0 }},
 			"one of Delays and Limit":  {Retry: &amqp.Retry{}},
 			"Limit is negative":        {Retry: &amqp.Retry{Limit: -1, Delays: []time.Duration{1}}},
-			"can't be come back to":    {Retry: &amqp.Retry{Limit: 1}, Resume: amqp.Resume{Declare: &temporary}},
+			"can't be come back to":    {Retry: &amqp.Retry{Limit: 1}, ConsumeOptions: amqp.ConsumeOptions{Resume: &amqp.Resume{Declare: &temporary}}},
 			"TTL is below":             {Retry: &amqp.Retry{Delays: []time.Duration{1}}},
-			"Bindings: set without De": {Resume: amqp.Resume{Bindings: []amqp.Binding{{Source: "x"}}}},
+			"Bindings: set without De": {ConsumeOptions: amqp.ConsumeOptions{Resume: &amqp.Resume{Bindings: []amqp.Binding{{Source: "x"}}}}},
 		} {
 			if err := c.Serve(t.Context(), amqp.BasicConsume{Queue: "q"}, h, o); !contains(err, want) {
 				t.Errorf("want %q, got %v", want, err)
+			}
+		}
+	})
+}
+
+// What only a Client can do a Channel refuses, where it would be forgotten.
+func TestChannel_RefusesAClientsOptions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ch, err := connect(t, amqptest.NewServer(t)).Channel(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		resume := amqp.ConsumeOptions{Resume: &amqp.Resume{}}
+		m := amqp.BasicConsume{Queue: "q"}
+		h := func(context.Context, *amqp.Delivery) error { return nil }
+		_, err = ch.Subscribe(t.Context(), m, &resume)
+		for want, err := range map[string]error{
+			"ConsumeOptions.Resume": errors.Join(err, ch.Serve(t.Context(), m, h, &amqp.ServeOptions{ConsumeOptions: resume})),
+			"ServeOptions.Retry":    ch.Serve(t.Context(), m, h, &amqp.ServeOptions{Retry: &amqp.Retry{Limit: 1}}),
+		} {
+			var bad *amqp.ConfigError
+			if !errors.As(err, &bad) || bad.Field != want {
+				t.Errorf("want %s, got %v", want, err)
 			}
 		}
 	})

@@ -177,7 +177,7 @@ var conversations = map[string]conversation{
 	"subscribe and ack":     {talk: subscribeTalk("orders.all", (*amqp.Delivery).Ack, nil), resend: true},
 	"subscribe and reject":  {talk: subscribeTalk("work", (*amqp.Delivery).Reject, nil), resend: true},
 	"subscribe to a stream": {talk: subscribeTalk("log", (*amqp.Delivery).Ack, nil), resend: true},
-	"subscribe to a temporary queue": {talk: subscribeTalk("", (*amqp.Delivery).Ack, &amqp.SubscribeOptions{Resume: amqp.Resume{
+	"subscribe to a temporary queue": {talk: subscribeTalk("", (*amqp.Delivery).Ack, &amqp.ConsumeOptions{Resume: &amqp.Resume{
 		Declare: &amqp.Queue{Exclusive: true, Transient: true}}}), resend: true},
 	"serve":           {talk: serveTalk(nil), resend: true},
 	"serve and retry": {talk: serveTalk(&amqp.Retry{Delays: []time.Duration{time.Second}, Parking: "parked"}), resend: true},
@@ -217,7 +217,7 @@ func adminTalk(f func(ctx context.Context, ch *amqp.Channel) error) func(context
 	}
 }
 
-func subscribeTalk(queue string, settle func(*amqp.Delivery) error, opts *amqp.SubscribeOptions) func(context.Context, *amqp.Client) error {
+func subscribeTalk(queue string, settle func(*amqp.Delivery) error, opts *amqp.ConsumeOptions) func(context.Context, *amqp.Client) error {
 	return func(ctx context.Context, c *amqp.Client) error {
 		sub, err := c.Subscribe(ctx, amqp.BasicConsume{Queue: queue, Arguments: firstOffset(queue)}, opts)
 		if err != nil {
@@ -276,7 +276,7 @@ func serveTalk(retry *amqp.Retry) func(context.Context, *amqp.Client) error {
 			}
 			cancel()
 			return nil
-		}, &amqp.ClientServeOptions{Retry: retry})
+		}, &amqp.ServeOptions{Retry: retry})
 	}
 }
 

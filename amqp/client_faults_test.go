@@ -338,7 +338,7 @@ func outcomeOf(t *testing.T, err error) history.Outcome {
 
 // consume handles what comes, now and then badly, until the client shuts down.
 func (f *faultRun) consume(queue string, r *rand.Rand) {
-	opts := &amqp.SubscribeOptions{Resume: amqp.Resume{GiveUp: -1}}
+	opts := &amqp.ConsumeOptions{Resume: &amqp.Resume{GiveUp: -1}}
 	opts.Prefetch = 1 + r.IntN(20)
 	for {
 		sub, err := f.c.Subscribe(context.Background(), amqp.BasicConsume{Queue: queue}, opts)
@@ -366,9 +366,9 @@ func (f *faultRun) consume(queue string, r *rand.Rand) {
 // serve is consume by handlers, several at once.
 func (f *faultRun) serve(queue string, r *rand.Rand) {
 	var mu sync.Mutex // guards r
-	opts := &amqp.ClientServeOptions{
-		ServeOptions: amqp.ServeOptions{Workers: 3, DrainTimeout: time.Second, Delay: 20 * time.Millisecond},
-		Resume:       amqp.Resume{GiveUp: -1},
+	opts := &amqp.ServeOptions{
+		ConsumeOptions: amqp.ConsumeOptions{Resume: &amqp.Resume{GiveUp: -1}},
+		Workers:        3, DrainTimeout: time.Second, Delay: 20 * time.Millisecond,
 	}
 	if f.seed%8 == 0 {
 		opts.Retry = &amqp.Retry{Delays: []time.Duration{time.Second, 2 * time.Second}, Parking: queue}

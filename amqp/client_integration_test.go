@@ -139,7 +139,7 @@ func TestClient_ConsumersResumeOnRabbitMQ(t *testing.T) {
 	ctx := patiently(t)
 	c := newServiceClient(t, url, amqp.ClientConfig{Topology: serviceTopology()})
 	queue := amqp.TemporaryQueue()
-	temporary, err := c.Subscribe(ctx, amqp.BasicConsume{}, &amqp.SubscribeOptions{Resume: amqp.Resume{
+	temporary, err := c.Subscribe(ctx, amqp.BasicConsume{}, &amqp.ConsumeOptions{Resume: &amqp.Resume{
 		Declare: &queue, Bindings: []amqp.Binding{{Source: "events", RoutingKey: "t"}}}})
 	if err != nil {
 		t.Fatal(err)
@@ -223,14 +223,14 @@ func TestRetry_OnRabbitMQ(t *testing.T) {
 				return errors.New("never")
 			}
 		}
-		go c.Serve(ctx, amqp.BasicConsume{Queue: "work"}, fail(&delayed), &amqp.ClientServeOptions{
+		go c.Serve(ctx, amqp.BasicConsume{Queue: "work"}, fail(&delayed), &amqp.ServeOptions{
 			Retry: &amqp.Retry{Delays: []time.Duration{100 * time.Millisecond, time.Second}, Parking: "parked"}})
-		go c.Serve(ctx, amqp.BasicConsume{Queue: "counted"}, fail(&counted), &amqp.ClientServeOptions{
-			ServeOptions: amqp.ServeOptions{Delay: 10 * time.Millisecond},
-			Retry:        &amqp.Retry{Limit: 4, Parking: "parked2"}})
+		go c.Serve(ctx, amqp.BasicConsume{Queue: "counted"}, fail(&counted), &amqp.ServeOptions{
+			Delay: 10 * time.Millisecond,
+			Retry: &amqp.Retry{Limit: 4, Parking: "parked2"}})
 		parked := func(queue string, n *atomic.Int32, want int32) {
 			t.Helper()
-			sub, err := c.Subscribe(ctx, amqp.BasicConsume{Queue: queue}, &amqp.SubscribeOptions{Resume: amqp.Resume{Declare: &amqp.Queue{Name: queue, Type: map[bool]amqp.QueueType{true: kind, false: amqp.Quorum}[queue == "parked"]}}})
+			sub, err := c.Subscribe(ctx, amqp.BasicConsume{Queue: queue}, &amqp.ConsumeOptions{Resume: &amqp.Resume{Declare: &amqp.Queue{Name: queue, Type: map[bool]amqp.QueueType{true: kind, false: amqp.Quorum}[queue == "parked"]}}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -261,7 +261,7 @@ func TestSubscription_StreamResumesOnRabbitMQ(t *testing.T) {
 		noError(t, c.Publish(ctx, amqp.BasicPublish{RoutingKey: "log"}, text(s)))
 	}
 	sub, err := c.Subscribe(ctx, amqp.BasicConsume{Queue: "log", Arguments: amqp.Table{"x-stream-offset": "first"}},
-		&amqp.SubscribeOptions{ConsumeOptions: amqp.ConsumeOptions{Prefetch: 10}})
+		&amqp.ConsumeOptions{Prefetch: 10})
 	if err != nil {
 		t.Fatal(err)
 	}

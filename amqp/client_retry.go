@@ -52,7 +52,7 @@ type retrier struct {
 }
 
 // useRetry makes a Retry the policy of a Serve.
-func (o *ClientServeOptions) useRetry(ctx context.Context, c *Client, src *source) error {
+func (o *ServeOptions) useRetry(ctx context.Context, c *Client, src *source) error {
 	r := &retrier{Retry: *o.Retry, c: c, queue: src.m.Queue}
 	bad := func(reason string) error { return &ConfigError{Field: "Retry", Reason: reason} }
 	switch {
@@ -85,7 +85,7 @@ func (o *ClientServeOptions) useRetry(ctx context.Context, c *Client, src *sourc
 		}
 	}
 	src.besides = queues
-	o.OnError = r.failed
+	o.OnError, o.Retry = r.failed, nil
 	return nil
 }
 

@@ -5,17 +5,6 @@ import (
 	"errors"
 )
 
-// ClientServeOptions are what Client.Serve takes besides the method's
-// arguments. Nil and the zero value mean the defaults.
-type ClientServeOptions struct {
-	ServeOptions
-	Resume
-
-	// Retry says what becomes of a message whose handler failed, in place of
-	// OnError. Nil: OnError decides.
-	Retry *Retry
-}
-
 // Serve consumes with a number of workers that call h for each delivery, as
 // Channel.Serve does, and starts over whenever its channel or connection is
 // lost, until ctx ends or the client is shut down: then it drains and returns
@@ -30,15 +19,15 @@ type ClientServeOptions struct {
 // ran; ErrClosed where the client is over.
 //
 // Source: https://www.rabbitmq.com/docs/consumers.
-func (c *Client) Serve(ctx context.Context, m BasicConsume, h Handler, opts *ClientServeOptions) error {
-	var o ClientServeOptions
+func (c *Client) Serve(ctx context.Context, m BasicConsume, h Handler, opts *ServeOptions) error {
+	var o ServeOptions
 	if opts != nil {
 		o = *opts
 	}
 	if h == nil {
 		return &ConfigError{Field: "Handler", Reason: "nil"}
 	}
-	src, err := c.source(m, o.Resume)
+	src, err := c.source(m, &o.ConsumeOptions)
 	if err != nil {
 		return err
 	}
@@ -73,7 +62,7 @@ func (c *Client) Serve(ctx context.Context, m BasicConsume, h Handler, opts *Cli
 			return inner(ctx, d)
 		}
 	}
-	return src.serve(ctx, h, &o.ServeOptions)
+	return src.serve(ctx, h, &o)
 }
 
 // serve runs one Channel.Serve after the other.

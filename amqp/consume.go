@@ -44,6 +44,10 @@ type ConsumeOptions struct {
 	// Prefetch where that is less. 1: each at once.
 	AckBatch int
 
+	// Resume says how a Client's consumer goes on after it was interrupted. Nil:
+	// the defaults. A Channel's ends with its channel, and refuses it.
+	Resume *Resume
+
 	track *streamTrack // a client's, of a stream: to be told of deliveries
 	runs  *hooking     // a client's: who works for Serve
 }
@@ -61,6 +65,9 @@ func (o *ConsumeOptions) orDefaults(noAck bool) (ConsumeOptions, error) {
 	var opts ConsumeOptions
 	if o != nil {
 		opts = *o
+	}
+	if opts.Resume != nil {
+		return opts, &ConfigError{Field: "ConsumeOptions.Resume", Reason: "set for a Channel, whose consumers end with it"}
 	}
 	if opts.Prefetch > 1<<16-1 {
 		return opts, &ConfigError{Field: "ConsumeOptions.Prefetch", Reason: "over 65535"}

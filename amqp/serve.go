@@ -70,6 +70,11 @@ type ServeOptions struct {
 
 	// Delay is how long ActionDelay waits. 0: 1 s.
 	Delay time.Duration
+
+	// Retry says what becomes of a message whose handler failed, in place of
+	// OnError. Nil: OnError decides. It publishes, and is a Client's: Channel.Serve
+	// refuses it.
+	Retry *Retry
 }
 
 const (
@@ -83,6 +88,9 @@ func (o *ServeOptions) orDefaults() (ServeOptions, error) {
 	var opts ServeOptions
 	if o != nil {
 		opts = *o
+	}
+	if opts.Retry != nil {
+		return opts, &ConfigError{Field: "ServeOptions.Retry", Reason: "set for a Channel: only a Client can publish in its name"}
 	}
 	if opts.Workers < 0 || opts.Timeout < 0 || opts.Delay < 0 {
 		return opts, &ConfigError{Field: "ServeOptions", Reason: "Workers, Timeout or Delay is negative"}

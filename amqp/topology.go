@@ -121,7 +121,7 @@ func StreamQueue(name string, maxAge time.Duration, maxBytes int64) Queue {
 }
 
 // TemporaryQueue is a queue that the broker names, for one consumer and as long
-// as that lives: SubscribeOptions.Declare is the place for it.
+// as that lives: Resume.Declare is the place for it.
 func TemporaryQueue() Queue {
 	return Queue{Type: Classic, Transient: true, Exclusive: true, AutoDelete: true}
 }

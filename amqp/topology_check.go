@@ -34,7 +34,7 @@ func (t *Topology) Validate() error {
 	for _, q := range t.Queues {
 		reason := q.check()
 		if reason == "" && q.Name == "" {
-			reason = "a queue that the broker names belongs to its consumer: see SubscribeOptions.Declare"
+			reason = "a queue that the broker names belongs to its consumer: see Resume.Declare"
 		}
 		bad("queue", q.Name, reason)
 		if queues[q.Name] {

@@ -223,7 +223,7 @@ func TestRPC_ThroughANodeRestart(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() {
-		served <- rpc.Serve(ctx, rpc.OnClient(serving), "q", echoHandler, &rpc.ServerOptions{Logger: slog.New(slog.DiscardHandler)})
+		served <- rpc.Serve(ctx, serving, "q", echoHandler, &rpc.ServerOptions{Logger: slog.New(slog.DiscardHandler)})
 	}()
 	c := rpc.NewClient(calling, nil)
 	defer c.Close(context.Background())

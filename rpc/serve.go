@@ -8,20 +8,10 @@ import (
 	"github.com/warrenmq/warren/amqp"
 )
 
-// Consumer is what requests are taken from: an *amqp.Channel, or what OnClient
-// makes of an *amqp.Client.
+// Consumer is what requests are taken from: an *amqp.Client, which goes on over
+// lost connections, or an *amqp.Channel.
 type Consumer interface {
 	Serve(ctx context.Context, m amqp.BasicConsume, h amqp.Handler, opts *amqp.ServeOptions) error
-}
-
-// OnClient makes a Consumer of a client: Serve then goes on over lost
-// connections.
-func OnClient(c *amqp.Client) Consumer { return onClient{c} }
-
-type onClient struct{ *amqp.Client }
-
-func (c onClient) Serve(ctx context.Context, m amqp.BasicConsume, h amqp.Handler, opts *amqp.ServeOptions) error {
-	return c.Client.Serve(ctx, m, h, &amqp.ClientServeOptions{ServeOptions: *opts})
 }
 
 // Serve answers the requests of a queue, which must exist, with h until ctx

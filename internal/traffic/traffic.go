@@ -124,7 +124,7 @@ func OutcomeOf(err error) history.Outcome {
 }
 
 func (t *Traffic) consume() {
-	opts := &amqp.SubscribeOptions{Resume: amqp.Resume{GiveUp: -1}}
+	opts := &amqp.ConsumeOptions{Resume: &amqp.Resume{GiveUp: -1}}
 	for {
 		sub, err := t.c.Subscribe(context.Background(), amqp.BasicConsume{Queue: t.o.Queue}, opts)
 		if err != nil {

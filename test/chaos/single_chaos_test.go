@@ -45,7 +45,7 @@ func publish(t *testing.T, c *amqp.Client, ctx context.Context, queue, body stri
 func subscribe(t *testing.T, c *amqp.Client, queue string) <-chan *amqp.Delivery {
 	t.Helper()
 	sub, err := c.Subscribe(within(t, patience), amqp.BasicConsume{Queue: queue},
-		&amqp.SubscribeOptions{ConsumeOptions: amqp.ConsumeOptions{Prefetch: 1}})
+		&amqp.ConsumeOptions{Prefetch: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
