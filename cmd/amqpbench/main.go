@@ -40,7 +40,7 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(compareCommand(), runCommand(), nullCommand(), brokerCommand(), reportCommand(), childCommand())
+	root.AddCommand(compareCommand(), runCommand(), nullCommand(), brokerCommand(), reportCommand(), childCommand(), echoCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "amqpbench:", err)
 		os.Exit(1)

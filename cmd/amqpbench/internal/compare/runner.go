@@ -70,14 +70,14 @@ func Run(ctx context.Context, opt Options) (*Report, error) {
 	var err error
 	switch opt.Target {
 	case "null":
-		if r.null, err = r.start(ctx, "null", -1); err != nil {
+		if r.null, err = r.start(ctx, -1, "null", "--listen", anyPort); err != nil {
 			return nil, err
 		}
-		if r.pinned, err = r.start(ctx, "null", opt.CPU); err != nil {
+		if r.pinned, err = r.start(ctx, opt.CPU, "null", "--listen", anyPort); err != nil {
 			return nil, err
 		}
 	case "amqptest":
-		if r.broker, err = r.start(ctx, "broker", -1); err != nil {
+		if r.broker, err = r.start(ctx, -1, "broker", "--listen", anyPort); err != nil {
 			return nil, err
 		}
 		r.opt.Target = r.broker.addr
@@ -214,9 +214,11 @@ func (r *runner) child(ctx context.Context, spec *bench.Spec, cpu int) *bench.Re
 	return res
 }
 
-// start starts a server of this program's, on one CPU where cpu >= 0.
-func (r *runner) start(ctx context.Context, what string, cpu int) (*process, error) {
-	cmd := exec.CommandContext(ctx, r.opt.Self, what, "--listen", "127.0.0.1:0")
+const anyPort = "127.0.0.1:0"
+
+// start starts a server of this program's, on one CPU where cpu >= 0, and waits until it says where it listens.
+func (r *runner) start(ctx context.Context, cpu int, command ...string) (*process, error) {
+	cmd := exec.CommandContext(ctx, r.opt.Self, command...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -234,28 +236,40 @@ func (r *runner) start(ctx context.Context, what string, cpu int) (*process, err
 	if !ok {
 		cmd.Process.Kill()
 		cmd.Wait()
-		return nil, fmt.Errorf("%s said %q", what, line[:n])
+		return nil, fmt.Errorf("%s said %q", command[0], line[:n])
 	}
 	return &process{cmd: cmd, addr: addr}, nil
 }
 
-// prepare gives a run on a broker its queues, and fills them for a consumer.
+// prepare gives a run on a broker its queues, filled for a consumer, and who answers its calls.
 func (r *runner) prepare(ctx context.Context, spec *bench.Spec) (cleanup func(), err error) {
 	if spec.Count == 0 {
 		spec.Count = r.opt.Count
 		if spec.Body >= 1<<10 {
 			spec.Count /= 2
 		}
-		if spec.Workload == "connection" || spec.Workload == "channel" || spec.Window == 1 {
+		switch {
+		case spec.Workload == "rpc" && spec.Goroutines > 1:
+			spec.Count /= 5
+		case spec.Workload == "rpc" || spec.Workload == "connection" || spec.Workload == "channel" || spec.Window == 1:
 			spec.Count /= 50
 		}
 	}
 	spec.Warm = max(spec.Count/10, 1)
 	name := fmt.Sprintf("amqpbench.%d", os.Getpid())
 	spec.Queue, spec.WarmQueue = name, name+".warm"
-	if spec.Workload != "consume" {
-		return func() {}, nil
+	switch spec.Workload {
+	case "rpc":
+		echo, err := r.start(ctx, -1, "echo", "--uri", spec.URI, "--queue", spec.Queue)
+		return echo.stop, err
+	case "consume":
+		return r.fill(ctx, spec)
 	}
+	return func() {}, nil
+}
+
+// fill declares a consumer's queues and fills them.
+func (r *runner) fill(ctx context.Context, spec *bench.Spec) (cleanup func(), err error) {
 	c, err := floor.Peer{}.Dial(ctx, spec.URI)
 	if err != nil {
 		return nil, err
