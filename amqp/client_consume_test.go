@@ -416,14 +416,18 @@ func TestChannel_RefusesAClientsOptions(t *testing.T) {
 		resume := amqp.ConsumeOptions{Resume: &amqp.Resume{}}
 		m := amqp.BasicConsume{Queue: "q"}
 		h := func(context.Context, *amqp.Delivery) error { return nil }
-		_, err = ch.Subscribe(t.Context(), m, &resume)
-		for want, err := range map[string]error{
-			"ConsumeOptions.Resume": errors.Join(err, ch.Serve(t.Context(), m, h, &amqp.ServeOptions{ConsumeOptions: resume})),
-			"ServeOptions.Retry":    ch.Serve(t.Context(), m, h, &amqp.ServeOptions{Retry: &amqp.Retry{Limit: 1}}),
+		_, subscribed := ch.Subscribe(t.Context(), m, &resume)
+		for _, test := range []struct {
+			want string
+			err  error
+		}{
+			{"ConsumeOptions.Resume", subscribed},
+			{"ConsumeOptions.Resume", ch.Serve(t.Context(), m, h, &amqp.ServeOptions{ConsumeOptions: resume})},
+			{"ServeOptions.Retry", ch.Serve(t.Context(), m, h, &amqp.ServeOptions{Retry: &amqp.Retry{Limit: 1}})},
 		} {
 			var bad *amqp.ConfigError
-			if !errors.As(err, &bad) || bad.Field != want {
-				t.Errorf("want %s, got %v", want, err)
+			if !errors.As(test.err, &bad) || bad.Field != test.want {
+				t.Errorf("want %s, got %v", test.want, test.err)
 			}
 		}
 	})

@@ -125,13 +125,14 @@ func TestClient_AnEntityThatIsRefusedDoesNotStopTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := amqptest.NewServer(t)
 		srv.RefuseQueueDeclare("bad", amqp.PreconditionFailed, "inequivalent arg")
+		srv.RefuseQueueDeclare("forbidden", amqp.AccessRefused, "no permission")
 		srv.RefuseQueueDeclare("locked", amqp.ResourceLocked, "half-open")
 		told := map[string]int{}
 		c := newClient(t, srv, &amqp.ClientConfig{
 			Config: amqp.Config{Trace: &amqp.Trace{Topology: func(_ context.Context, err *amqp.TopologyError) { told[err.Kind+" "+err.Name]++ }}},
 			Topology: &amqp.Topology{
 				Exchanges: []amqp.Exchange{{Name: "x", Type: "fanout"}},
-				Queues:    []amqp.Queue{amqp.ClassicQueue("bad"), amqp.ClassicQueue("locked"), amqp.ClassicQueue("good")},
+				Queues:    []amqp.Queue{amqp.ClassicQueue("bad"), amqp.ClassicQueue("forbidden"), amqp.ClassicQueue("locked"), amqp.ClassicQueue("good")},
 				Bindings:  []amqp.Binding{{Source: "x", Queue: "locked"}, {Source: "x", Queue: "good"}},
 			},
 		})
@@ -141,10 +142,10 @@ func TestClient_AnEntityThatIsRefusedDoesNotStopTheRest(t *testing.T) {
 		}
 		err := c.TopologyErr()
 		var typed *amqp.TopologyError
-		if !errors.As(err, &typed) || typed.Name != "bad" || !errors.Is(err, amqp.PreconditionFailed) || !errors.Is(err, amqp.ResourceLocked) {
+		if !errors.As(err, &typed) || typed.Name != "bad" || !errors.Is(err, amqp.PreconditionFailed) || !errors.Is(err, amqp.AccessRefused) || !errors.Is(err, amqp.ResourceLocked) {
 			t.Errorf("got %v", err)
 		}
-		if told["queue bad"] != 1 || told["queue locked"] != 1 {
+		if told["queue bad"] != 1 || told["queue forbidden"] != 1 || told["queue locked"] != 1 {
 			t.Errorf("told %v", told)
 		}
 		before := c.Stats().Publishing.FramesOut
@@ -157,7 +158,7 @@ func TestClient_AnEntityThatIsRefusedDoesNotStopTheRest(t *testing.T) {
 		if q, ok := srv.Queue("locked"); !ok || c.Publish(ctx, amqp.BasicPublish{Exchange: "x"}, text("two")) != nil {
 			t.Errorf("what was locked was not declared later: %v", q)
 		}
-		if err := c.TopologyErr(); !errors.Is(err, amqp.PreconditionFailed) || errors.Is(err, amqp.ResourceLocked) {
+		if err := c.TopologyErr(); !errors.Is(err, amqp.PreconditionFailed) || !errors.Is(err, amqp.AccessRefused) || errors.Is(err, amqp.ResourceLocked) {
 			t.Errorf("got %v", err)
 		}
 	})
