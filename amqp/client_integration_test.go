@@ -318,3 +318,39 @@ func TestClient_PoisonBySizeOnRabbitMQ(t *testing.T) {
 		}
 	}
 }
+
+// TestClient_MaxBytesOnRabbitMQ holds the broker back for longer than it takes
+// to give a silent peer up: neither side does, and everything comes.
+func TestClient_MaxBytesOnRabbitMQ(t *testing.T) {
+	const n, size, budget = 300, 64 << 10, 2 << 20
+	url := rabbittest.URL(t)
+	ctx := loadContext(t)
+	top := &amqp.Topology{Queues: []amqp.Queue{amqp.ClassicQueue("bulk")}}
+	pub := newServiceClient(t, url, amqp.ClientConfig{Topology: top})
+	for range n {
+		noError(t, pub.Publish(ctx, amqp.BasicPublish{RoutingKey: "bulk"}, amqp.Message{Body: make([]byte, size)}))
+	}
+	c := newServiceClient(t, url, amqp.ClientConfig{Config: amqp.Config{Heartbeat: 2 * time.Second}, MaxBytes: budget})
+	sub, err := c.Subscribe(ctx, amqp.BasicConsume{Queue: "bulk"}, &amqp.ConsumeOptions{Prefetch: n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, most := 0, int64(0)
+	for d, err := range sub.All() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got == 0 {
+			time.Sleep(12 * time.Second)
+			most = c.Stats().Buffered
+		}
+		noError(t, d.Ack())
+		if got++; got == n {
+			break
+		}
+	}
+	// Half of the budget, and what the reads at the start, after 5 s and after 10 s take it over that.
+	if s := c.Stats(); s.Opened != 1 || most < budget/4 || most > budget/2+4*(256<<10+size) {
+		t.Errorf("%d bytes were buffered; %+v", most, s)
+	}
+}
