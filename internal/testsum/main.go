@@ -4,15 +4,20 @@
 //	go test -json ./... | testsum -suite unit -tally FILE
 //	testsum -total -tally FILE
 //
+// What failed tests printed goes to FILE.failures besides, and -total shows it
+// again, so that it stands where a long log ends.
+//
 // It fails when a test failed, when a package did not build, when nothing ran,
 // or when a package ran that did not print what -marker looks for: a suite that
 // needs a broker and never met one has proved nothing.
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"regexp"
 	"strings"
@@ -47,7 +52,7 @@ func run(in io.Reader, out io.Writer, suite, tally, marker string, total bool) e
 		return err
 	}
 	if tally != "" {
-		if err := appendTally(tally, suite, s.counts); err != nil {
+		if err := appendTally(tally, suite, s); err != nil {
 			return err
 		}
 	}
@@ -55,21 +60,40 @@ func run(in io.Reader, out io.Writer, suite, tally, marker string, total bool) e
 	return s.verdict()
 }
 
-// appendTally adds one line "suite<TAB>passed failed skipped".
-func appendTally(path, suite string, c counts) error {
+// reportsOf is the file with what the failures of a tally printed.
+func reportsOf(tally string) string { return tally + ".failures" }
+
+// appendTally adds one line "suite<TAB>passed failed skipped", and the reports.
+func appendTally(tally, suite string, s *summary) error {
+	if err := appendFile(tally, fmt.Sprintf("%s\t%d %d %d\n", suite, s.passed, s.failed, s.skipped)); err != nil {
+		return err
+	}
+	if len(s.reports) == 0 {
+		return nil
+	}
+	return appendFile(reportsOf(tally), fmt.Sprintf("=== failures of %s\n%s", suite, strings.Join(s.reports, "")))
+}
+
+func appendFile(path, text string) error {
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(f, "%s\t%d %d %d\n", suite, c.passed, c.failed, c.skipped)
+	_, err = f.WriteString(text)
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
 	return err
 }
 
-// printTotal shows the tally and ends with the line that counts it all.
+// printTotal shows the failures and the tally, and ends with the line that counts
+// it all.
 func printTotal(out io.Writer, path string) error {
+	reports, err := os.ReadFile(reportsOf(path))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	_, _ = out.Write(reports)
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return err

@@ -30,6 +30,10 @@ const unbuilt = `{"ImportPath":"r","Action":"build-output","Output":"r.go:1: no\
 {"Action":"fail","Package":"r","FailedBuild":"r"}
 `
 
+const cut = `{"Action":"output","Package":"s","Test":"TestA","Output":"half a\n"}
+{"Action":"output","Package":"s","Output":"reading on\n"}
+`
+
 func TestRun(t *testing.T) {
 	for _, tt := range []struct {
 		name, in, marker string
@@ -40,6 +44,7 @@ func TestRun(t *testing.T) {
 		{"marked", passing, "ready", "", []string{"broker 4.3 ready"}},
 		{"unmarked", passing, "steady", "did it meet a broker", nil},
 		{"failing", failing, "", "failed: q", []string{"the reason", "panic: oh", "0 passed, 2 failed"}},
+		{"cut short", passing + cut, "", "failed: s", []string{"half a", "reading on", "1 passed, 1 failed"}},
 		{"unbuilt", passing + unbuilt, "", "failed: r", []string{"r.go:1: no", "1 passed, 1 failed"}},
 		{"nothing", "", "", "no test ran", nil},
 	} {
@@ -77,7 +82,13 @@ func TestRun_Total(t *testing.T) {
 	if err := run(strings.NewReader(failing), &out, "bad", tally, "", false); err == nil {
 		t.Error("a failed suite was taken for a good one")
 	}
+	out.Reset()
 	if err := run(nil, &out, "", tally, "", true); err == nil {
 		t.Error("a tally with failures was taken for a good one")
+	}
+	for _, want := range []string{"=== failures of bad", "--- q TestA\nthe reason\n", "panic: oh"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in the total:\n%s", want, out.String())
+		}
 	}
 }

@@ -34,6 +34,7 @@ type summary struct {
 	broken  []string            // packages that failed as such: no build, a panic, a time-out
 	skips   []string            // names, to be shown: a skip ought to be seen
 	failing map[string]bool     // packages in which a test failed
+	reports []string            // one for each failure, for the end of it all
 }
 
 func newSummary(out io.Writer, marker *regexp.Regexp) *summary {
@@ -52,6 +53,7 @@ func (s *summary) read(in io.Reader) error {
 			s.line(line)
 		}
 		if errors.Is(err, io.EOF) {
+			s.unfinished("")
 			return nil
 		}
 		if err != nil {
@@ -97,14 +99,47 @@ func (s *summary) endTest(e event, key string) {
 		s.skipped++
 		s.skips = append(s.skips, e.Package+" "+e.Test)
 	case "fail":
-		s.fail(e.Package)
-		s.print(s.output[key]...)
+		s.fail(key)
 	}
 }
 
-func (s *summary) fail(pkg string) {
+// fail counts a failed test, and shows what it printed.
+func (s *summary) fail(key string) {
+	pkg, _, _ := strings.Cut(key, "\x00")
 	s.failed++
 	s.failing[pkg] = true
+	s.show(key)
+}
+
+// show prints what a test or a package printed, now and in the report.
+func (s *summary) show(key string) {
+	lines := s.output[key]
+	s.print(lines...)
+	const head, tail = 60, 60 // a panic's goroutines may be thousands of lines
+	if len(lines) > head+tail {
+		left := fmt.Sprintf("    ... %d lines ...\n", len(lines)-head-tail)
+		lines = slices.Concat(lines[:head], []string{left}, lines[len(lines)-tail:])
+	}
+	name := strings.TrimSpace(strings.ReplaceAll(key, "\x00", " "))
+	s.reports = append(s.reports, fmt.Sprintf("--- %s\n%s\n", name, strings.Join(lines, "")))
+}
+
+// unfinished fails the tests of a package, or of all, that never came to their
+// end: it panicked, took too long, or the whole run was cut short.
+func (s *summary) unfinished(pkg string) {
+	for _, key := range slices.Sorted(maps.Keys(s.output)) {
+		of, test, _ := strings.Cut(key, "\x00")
+		if pkg != "" && of != pkg {
+			continue
+		}
+		if test != "" {
+			s.fail(key)
+		} else if pkg == "" {
+			s.show(key)
+			s.broken = append(s.broken, of)
+		}
+		delete(s.output, key)
+	}
 }
 
 // endPackage prints the package's own line ("ok ..."), and all that it and its
@@ -116,14 +151,9 @@ func (s *summary) endPackage(e event, key string) {
 		}
 		return
 	}
-	s.print(s.output[key]...)
-	for _, k := range slices.Sorted(maps.Keys(s.output)) {
-		if k != key && strings.HasPrefix(k, e.Package+"\x00") {
-			s.print(s.output[k]...)
-			s.fail(e.Package) // it never came to its end
-			delete(s.output, k)
-		}
-	}
+	s.show(key)
+	delete(s.output, key)
+	s.unfinished(e.Package)
 	if !s.failing[e.Package] {
 		s.failed++ // no test's fault, but the count must not say that all is well
 	}
