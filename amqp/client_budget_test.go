@@ -146,14 +146,18 @@ func serveBulk(opts amqp.ServeOptions) func(*testing.T, *amqp.Client, func(*amqp
 // and says when it does.
 func heldBack(t *testing.T, c *amqp.Client, h func(d *amqp.Delivery)) {
 	t.Helper()
-	began := make(chan struct{}, bulkNumber)
+	began := make(chan struct{})
 	sub, err := c.Subscribe(t.Context(), amqp.BasicConsume{Queue: "q"}, &plenty)
 	if err != nil {
 		t.Fatal(err)
 	}
 	go func() {
+		first := true
 		for d := range sub.All() {
-			began <- struct{}{}
+			if first {
+				close(began)
+			}
+			first = false
 			h(d)
 		}
 	}()
