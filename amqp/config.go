@@ -22,7 +22,7 @@ const (
 	DefaultUnconfirmed  = 4096      // messages
 	DefaultMaxOutbox    = 128 << 10 // bytes; more than a second batch only falls out of the cache
 
-	// minFrameMax is the spec's smallest frame; RabbitMQ 4 asks for 8192.
+	// minFrameMax is the spec's smallest frame; RabbitMQ 4.3 asks for 8192.
 	minFrameMax = 4096
 )
 
@@ -106,7 +106,7 @@ type Config struct {
 	ChannelMax uint16
 
 	// FrameMax is the largest frame to accept and send, in bytes, from 4096
-	// (RabbitMQ 4 from 8192). The smaller of this and the broker's is used.
+	// (RabbitMQ 4.3 from 8192). The smaller of this and the broker's is used.
 	// Zero: the URI's frame_max, or else DefaultFrameMax.
 	FrameMax uint32
 
@@ -169,7 +169,7 @@ func (c *Config) validate() error {
 	bad := func(field, reason string) error { return &ConfigError{Field: field, Reason: reason} }
 	switch {
 	case c.FrameMax != 0 && c.FrameMax < minFrameMax:
-		return bad("FrameMax", "below 4096, the least that AMQP allows (RabbitMQ 4 asks for 8192)")
+		return bad("FrameMax", "below 4096, the least that AMQP allows (RabbitMQ 4.3 asks for 8192)")
 	case c.Heartbeat > 65535*time.Second:
 		return bad("Heartbeat", "over 65535 seconds")
 	case len(c.VHost) > 255:

@@ -48,7 +48,7 @@ func explainHangup(f handshakeFacts) string {
 		return prefix + explainStartOk(f)
 	}
 	if f.frameMax < 8192 {
-		return prefix + fmt.Sprintf("after connection.tune-ok: RabbitMQ 4 does that for a frame_max below 8192, and this one is %d", f.frameMax)
+		return prefix + fmt.Sprintf("after connection.tune-ok: RabbitMQ 4.3 does that for a frame_max below 8192, and this one is %d", f.frameMax)
 	}
 	return prefix + fmt.Sprintf("after connection.tune-ok and open (frame_max %d, vhost %q): its log may say why", f.frameMax, f.vhost)
 }

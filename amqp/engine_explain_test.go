@@ -73,7 +73,7 @@ func TestEngine_ExplainsRefusedHandshakes(t *testing.T) {
 		{"guest refused", EngineConfig{SASLInfo: user("guest")}, []Method{start, refused}, AccessRefused, `"guest" in from localhost only`, ""},
 		{"refused in silence", EngineConfig{SASLInfo: user("u")}, []Method{start}, io.EOF, `refused the credentials of user "u"`, "octets"},
 		{"start-ok too long", EngineConfig{SASLInfo: user("u"), Name: "n", Properties: Table{"x": strings.Repeat("y", 5000)}}, []Method{start}, io.EOF, "connection.start-ok is too long", ""},
-		{"frame_max", EngineConfig{VHost: "/", FrameMax: 4096, SASLInfo: user("u")}, []Method{start, tune}, io.EOF, "RabbitMQ 4 does that for a frame_max below 8192, and this one is 4096", ""},
+		{"frame_max", EngineConfig{VHost: "/", FrameMax: 4096, SASLInfo: user("u")}, []Method{start, tune}, io.EOF, "RabbitMQ 4.3 does that for a frame_max below 8192, and this one is 4096", ""},
 		{"after open", EngineConfig{VHost: "v", SASLInfo: user("u")}, []Method{start, tune}, io.EOF, `vhost "v"`, "8192"},
 		{"no such vhost", EngineConfig{VHost: "nope", SASLInfo: user("u")}, []Method{start, tune, noVHost("nope")}, NotAllowed, "530 NOT_ALLOWED - vhost nope not found", "amqp://host/"},
 		{"the vhost without a name", EngineConfig{VHost: "", SASLInfo: user("u")}, []Method{start, tune, noVHost("")}, NotAllowed, "amqp://host/ ", ""},

@@ -176,7 +176,7 @@ func setChannelMax(q *URIQuery, v string) string {
 func setFrameMax(q *URIQuery, v string) string {
 	n, err := strconv.ParseUint(v, 10, 32)
 	if err != nil || (n != 0 && n < minFrameMax) {
-		return "not a whole number of bytes from 4096 (RabbitMQ 4 asks for 8192)"
+		return "not a whole number of bytes from 4096 (RabbitMQ 4.3 asks for 8192)"
 	}
 	q.FrameMax = uint32(n)
 	return ""

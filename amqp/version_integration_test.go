@@ -14,7 +14,7 @@ import (
 )
 
 // What RabbitMQ does differently from version to version, or from what its
-// pages say, as seen on 4.3.6 and 3.10.8.
+// pages say, as seen on 4.3.6, 4.0.5 and 3.10.8.
 
 // TestRabbitMQ_GlobalQos: one limit for the whole channel, which 4.3 takes for
 // a default of the consumers to come. Before, a consumer's own prefetch lifts
@@ -123,8 +123,8 @@ func TestRabbitMQ_DeliveryLimit(t *testing.T) {
 }
 
 // TestRabbitMQ_QuorumPriority: an absent priority counts for 4, above an
-// explicit 0: so they have to stay apart on the wire. Strict on 4.3; 3.10
-// knows no priorities in quorum queues.
+// explicit 0: so they have to stay apart on the wire. Strict on 4.3; 4.0 tells
+// above 4 from the rest alone; 3.10 knows no priorities in quorum queues.
 func TestRabbitMQ_QuorumPriority(t *testing.T) {
 	_, ch := newSession(t)
 	q := durableQueue(t, ch, amqp.Table{"x-queue-type": "quorum"})
@@ -138,8 +138,11 @@ func TestRabbitMQ_QuorumPriority(t *testing.T) {
 		got = append(got, mustGet(t, ch, q).Properties().Type)
 	}
 	want := []string{"0", "absent", "3", "9", "5"}
-	if rabbittest.Shared(t).AtLeast(4, 3) {
+	switch b := rabbittest.Shared(t); {
+	case b.AtLeast(4, 3):
 		want = []string{"9", "5", "absent", "3", "0"}
+	case b.AtLeast(4, 0):
+		want = []string{"9", "5", "0", "absent", "3"}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("order (-want +got):\n%s", diff)
@@ -242,9 +245,9 @@ func TestFieldNoteAlso_DirectReplyTo(t *testing.T) {
 			t.Errorf("got %q", r.Body)
 		}
 	}
-	// A mandatory reply is returned by 3.10 although it arrives.
+	// A mandatory reply is returned by 4.0 and 3.10 although it arrives.
 	err = server.Publish(ctx, amqp.BasicPublish{RoutingKey: p.ReplyTo, Mandatory: true}, answer)
-	if rabbittest.Shared(t).AtLeast(4, 0) {
+	if rabbittest.Shared(t).AtLeast(4, 3) {
 		noError(t, err)
 	} else {
 		wantErr(t, err, amqp.NoRoute)
