@@ -137,7 +137,7 @@ const (
 
 // result is a reply, or why there is none.
 type result struct {
-	msg amqp.Message
+	msg *amqp.Message
 	err error
 }
 
@@ -158,7 +158,7 @@ func (c *Client) Call(ctx context.Context, to To, msg amqp.Message) (*amqp.Messa
 		}
 		r := c.wait(ctx, p)
 		if r.err == nil {
-			return &r.msg, remoteError(&r.msg)
+			return r.msg, remoteError(r.msg)
 		}
 		if !to.Idempotent || ctx.Err() != nil || !errors.Is(r.err, amqp.ErrUnknownOutcome) {
 			return nil, r.err
@@ -291,7 +291,7 @@ func (c *Client) replied(l *link, d *amqp.Delivery) {
 		}
 		return
 	}
-	r := result{msg: amqp.Message{Properties: props, Body: d.Body}}
+	r := result{msg: &amqp.Message{Properties: props, Body: d.Body}}
 	headers, err := d.Headers()
 	if err != nil {
 		c.drop(&c.malformed, "its headers can't be read")

@@ -64,17 +64,19 @@ func (c *Client) Stream(ctx context.Context, to To, msg amqp.Message) iter.Seq2[
 				return
 			}
 			if r.err == nil {
-				r.err = remoteError(&r.msg)
+				r.err = remoteError(r.msg)
 			}
-			if seq, ok := integer(r.msg.Headers[HeaderSeq]); r.err == nil && ok && seq != next {
-				r.err = ErrStreamOverrun
+			if r.err == nil {
+				if seq, ok := integer(r.msg.Headers[HeaderSeq]); ok && seq != next {
+					r.err = ErrStreamOverrun
+				}
 			}
 			if r.err != nil {
 				yield(amqp.Message{}, r.err)
 				return
 			}
 			more, _ := r.msg.Headers[HeaderMore].(bool)
-			if !yield(r.msg, nil) || !more {
+			if !yield(*r.msg, nil) || !more {
 				return
 			}
 		}
@@ -109,7 +111,7 @@ func (c *Client) Gather(ctx context.Context, to To, msg amqp.Message, count int)
 				yield(amqp.Message{}, r.err)
 				return
 			}
-			if !yield(r.msg, remoteError(&r.msg)) {
+			if !yield(*r.msg, remoteError(r.msg)) {
 				return
 			}
 		}
