@@ -37,9 +37,9 @@ type Resume struct {
 	OnCancel CancelPolicy
 
 	// GiveUp is how long the broker may go on to refuse a consumer that ran
-	// before (its queue is not there, or another has it for itself) until that
-	// ends with the broker's reason. What waiting doesn't help ends it at once.
-	// 0: a minute. Negative: never.
+	// before (its queue is not there, another has it for itself, it may not be
+	// read) until that ends with the broker's reason. What waiting doesn't help
+	// ends it at once. 0: a minute. Negative: never.
 	GiveUp time.Duration
 }
 
@@ -214,12 +214,15 @@ func (s *source) goesOn(ctx context.Context, err error) error {
 	}
 	ex := channelException(err)
 	if ex == nil && !errors.Is(err, ErrCancelled) {
+		s.refused = 0
 		return nil // the connection was lost: there is a pause before the next one
 	}
 	if s.resume.OnCancel == EndOnCancel {
 		return err
 	}
-	if ex != nil && (ex.Code == AccessRefused || ex.Code == NotImplemented || ex.Code == NotAllowed) && s.refused > 0 {
+	// Not so permissions: those of a vhost that is deleted go before its
+	// connections, and come after it when it is made again.
+	if ex != nil && (ex.Code == NotImplemented || ex.Code == NotAllowed) && s.refused > 0 {
 		return err
 	}
 	now := time.Now()

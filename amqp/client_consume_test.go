@@ -122,6 +122,38 @@ func TestSubscription_WhenTheBrokerCancels(t *testing.T) {
 	}
 }
 
+// A vhost that is deleted and made again takes permissions away for a moment,
+// also on connections that are open.
+func TestSubscription_OutlastsAMomentWithoutPermission(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := amqptest.NewServer(t)
+		c := newClient(t, srv, nil)
+		ctx := within(t, time.Hour)
+		queue := amqp.ClassicQueue("q")
+		sub, err := c.Subscribe(ctx, amqp.BasicConsume{}, &amqp.ConsumeOptions{Resume: &amqp.Resume{Declare: &queue}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv.RefuseQueueDeclare("q", amqp.AccessRefused, "no access")
+		time.AfterFunc(20*time.Second, func() { srv.RefuseQueueDeclare("q", 0, "") })
+		time.AfterFunc(time.Second, func() { srv.DeleteQueue("/", "q") })
+		time.AfterFunc(30*time.Second, func() {
+			if err := c.Publish(ctx, amqp.BasicPublish{RoutingKey: "q", Mandatory: true}, text("x")); err != nil {
+				t.Error(err)
+			}
+		})
+		for d, err := range sub.All() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := d.Ack(); err != nil {
+				t.Error(err)
+			}
+			break
+		}
+	})
+}
+
 func TestSubscription_StreamGoesOnAfterTheLastOffsetHandled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := amqptest.NewServer(t)
