@@ -37,7 +37,7 @@ integration: ## run the tests that need RabbitMQ, from RABBITMQ_IMAGE, in Docker
 	@TESTFLAGS="$(TESTFLAGS)" GO="$(GO)" .ci/integration $(PACKAGES)
 
 .PHONY: chaos
-chaos: ## do 200 bad things to a RabbitMQ cluster under load (root and Docker; CHAOS=short: a part)
+chaos: ## do 250 bad things to a RabbitMQ cluster under load (root, iptables, Docker; CHAOS=short: a part)
 	cd test/chaos && $(GO) test -tags chaos -count=1 -timeout 2h -v $(TESTFLAGS) ./...
 
 .PHONY: soak

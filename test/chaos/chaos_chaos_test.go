@@ -27,7 +27,7 @@ func bound() time.Duration {
 	return time.Second
 }
 
-// TestChaos does some 280 bad things, and prints what came of it. Their order,
+// TestChaos does some 250 bad things, and prints what came of it. Their order,
 // and where they are done, is ruled by CHAOS_SEED.
 func TestChaos(t *testing.T) {
 	seed, err := strconv.ParseUint(cmp.Or(os.Getenv("CHAOS_SEED"), "1"), 10, 64)
