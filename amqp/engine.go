@@ -79,6 +79,10 @@ const (
 // else is sent by its user in answer to events: tune, open-ok, close-ok too,
 // since it must come after the answers to what went before.
 //
+// What it allocates for what it is fed is at most 8 times that and 64 KiB, whatever
+// the peer says. That is with a channel-max of 2047 or less: above it, the list of
+// channels takes up to 32 octets more for each number up to the highest opened.
+//
 // One goroutine at a time may use an Engine: no two of its methods may run side
 // by side. Within this package more is possible, and Conn lives by it: of the two
 // halves, receiver and sender, receiver.next may run on one goroutine without a

@@ -3820,7 +3820,8 @@ func (m *BasicReject) decode(d *decoder) {
 }
 
 // BasicRecoverAsync asks for the channel's outstanding deliveries again, and wants no reply. The
-// spec deprecates it for [BasicRecover].
+// spec deprecates it for [BasicRecover], and [Channel] has no call for it: [Channel.BasicRecover]
+// does the same and knows when it is done. An [Engine] sends it.
 //
 // It is basic.recover-async, class 60 method 100, sent by the client.
 //
