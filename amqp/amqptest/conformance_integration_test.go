@@ -54,7 +54,7 @@ func TestConformance_RabbitMQ(t *testing.T) {
 	addr := conformanceBroker(t)
 	tg := target{
 		dial:    func() (net.Conn, error) { return net.Dial("tcp", addr) },
-		timeout: 8 * time.Second,
+		timeout: 30 * time.Second,
 		settle:  25 * time.Millisecond,
 		pace:    10 * time.Millisecond,
 		record:  *record,
@@ -73,6 +73,9 @@ func TestConformance_RabbitMQ(t *testing.T) {
 	}
 	run := fmt.Sprintf("r%x", time.Now().UnixMilli()&0xffffff)
 	results := runCases(t, tg, all, 24, run)
+	if !*record {
+		maps.Copy(results, playAgain(t, tg, all, results, run))
+	}
 	if *broker == "" {
 		tg.operate = operator(t, rabbittest.Shared(t))
 		maps.Copy(results, runCases(t, tg, alone, 1, run+"o"))
@@ -91,6 +94,22 @@ func TestConformance_RabbitMQ(t *testing.T) {
 			}
 		})
 	}
+}
+
+// playAgain plays the cases that differed once more, a few at a time and slowly.
+// RabbitMQ does much in its own time, which on a busy machine outlasts the pauses;
+// a real difference is still there.
+func playAgain(t *testing.T, tg target, cases []*scriptCase, results map[*scriptCase]result, run string) map[*scriptCase]result {
+	t.Helper()
+	var again []*scriptCase
+	for _, c := range cases {
+		if res, ok := results[c]; ok && (res.err != nil || c.transcript(nil) != c.transcript(res.got)) {
+			t.Logf("%s/%s differed; it is played again", c.file, c.name)
+			again = append(again, c)
+		}
+	}
+	tg.settle, tg.pace = 10*tg.settle, 10*tg.pace
+	return runCases(t, tg, again, 2, run+"again")
 }
 
 // operator does on RabbitMQ what scripts want of an operator.
