@@ -137,10 +137,9 @@ func TestSubscription_OutlastsAMomentWithoutPermission(t *testing.T) {
 		srv.RefuseQueueDeclare("q", amqp.AccessRefused, "no access")
 		time.AfterFunc(20*time.Second, func() { srv.RefuseQueueDeclare("q", 0, "") })
 		time.AfterFunc(time.Second, func() { srv.DeleteQueue("/", "q") })
+		published := make(chan error, 1)
 		time.AfterFunc(30*time.Second, func() {
-			if err := c.Publish(ctx, amqp.BasicPublish{RoutingKey: "q", Mandatory: true}, text("x")); err != nil {
-				t.Error(err)
-			}
+			published <- c.Publish(ctx, amqp.BasicPublish{RoutingKey: "q", Mandatory: true}, text("x"))
 		})
 		for d, err := range sub.All() {
 			if err != nil {
@@ -150,6 +149,9 @@ func TestSubscription_OutlastsAMomentWithoutPermission(t *testing.T) {
 				t.Error(err)
 			}
 			break
+		}
+		if err := <-published; err != nil {
+			t.Error(err)
 		}
 	})
 }

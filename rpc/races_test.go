@@ -27,10 +27,9 @@ func (r *redialer) Channel(ctx context.Context) (*amqp.Channel, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.conn != nil {
-		select {
-		case <-r.conn.Done():
-		default:
-			return r.conn.Channel(ctx)
+		// Done is no good here: who heard of the end from a consumer may be ahead of it.
+		if ch, err := r.conn.Channel(ctx); err == nil {
+			return ch, nil
 		}
 	}
 	conn, err := amqp.Dial(ctx, r.srv.URI(), &amqp.Config{Dial: r.srv.Dial, Name: "redialer"})
