@@ -263,9 +263,11 @@ func (r *reader) lend(d *Delivery, in *intake, m *BasicDeliver) {
 // frames is its own memory already.
 func (r *reader) copyOut(d *Delivery, in *intake, exchange, key string) {
 	ev := &r.ev
-	var known bool
-	if d.Exchange, known = in.exchange.lookup(exchange); !known {
-		d.Exchange = strings.Clone(exchange)
+	if exchange != "" { // a pointer that is not written needs no write barrier
+		var known bool
+		if d.Exchange, known = in.exchange.lookup(exchange); !known {
+			d.Exchange = strings.Clone(exchange)
+		}
 	}
 	var keyKnown bool
 	d.RoutingKey, keyKnown = in.key.lookup(key)
@@ -308,7 +310,7 @@ func (r *reader) copyOut(d *Delivery, in *intake, exchange, key string) {
 // the Deliveries themselves do, and larger ones where many come at once.
 func (in *intake) block(n int) []byte {
 	if n > sharedBlock {
-		return rawBytes(n)
+		return rawBytes(n)[:n:n]
 	}
 	if n > len(in.blocks) {
 		share := slabSize
@@ -317,6 +319,7 @@ func (in *intake) block(n int) []byte {
 			share = in.ahead
 		}
 		in.blocks = rawBytes(share * n)
+		in.blocks = in.blocks[:cap(in.blocks)]
 	}
 	b := in.blocks[:n:n]
 	in.blocks = in.blocks[n:]
@@ -329,7 +332,8 @@ const (
 )
 
 // rawBytes is memory that was not cleared, since all of it is about to be
-// written: make would clear it, and has no way not to.
+// written: make would clear it, and has no way not to. Its capacity is all that
+// the allocator gave.
 func rawBytes(n int) []byte {
 	if n == 0 {
 		return nil
@@ -337,7 +341,7 @@ func rawBytes(n int) []byte {
 	var b strings.Builder
 	b.Grow(n)
 	b.WriteByte(0)
-	return unsafe.Slice(unsafe.StringData(b.String()), n)
+	return unsafe.Slice(unsafe.StringData(b.String()), b.Cap())[:n]
 }
 
 // turnAway deals with a delivery that nobody can take, and the connection goes
@@ -387,9 +391,7 @@ func (cons *Consumer) handUp() {
 	if n < slabSize {
 		in.ahead = 0
 	}
-	cons.enqueue(in.pending)
-	clear(in.pending)
-	in.pending = in.pending[:0]
+	in.pending = cons.enqueue(in.pending)
 	cons.keepQueued(in.bytes)
 	in.bytes = 0
 	mine := cons.handler != nil && !cons.working && n > 0
@@ -420,15 +422,24 @@ func (cons *Consumer) handUp() {
 	}
 }
 
-// enqueue appends to the queue, whose beginning it uses again once half of it
-// has been taken: a queue that is never empty would grow without end. mu is held.
-func (cons *Consumer) enqueue(list []*Delivery) {
+// enqueue appends to the queue, and returns an empty list to gather the next in.
+// An empty queue is exchanged for the list. Of another the beginning is used
+// again once half of it has been taken: a queue that is never empty would grow
+// without end. mu is held.
+func (cons *Consumer) enqueue(list []*Delivery) []*Delivery {
+	if cons.head == len(cons.queue) {
+		empty := cons.queue[:0] // whoever took what it held has cleared it
+		cons.queue, cons.head = list, 0
+		return empty
+	}
 	if q := cons.queue; len(q)+len(list) > cap(q) && cons.head >= len(q)/2 {
 		n := copy(q, q[cons.head:])
 		clear(q[n:])
 		cons.queue, cons.head = q[:n], 0
 	}
 	cons.queue = append(cons.queue, list...)
+	clear(list)
+	return list[:0]
 }
 
 // holdBack makes the reader wait until half of the buffer is free. mu is held.
