@@ -22,6 +22,8 @@ const (
 	DefaultUnconfirmed  = 4096      // messages
 	DefaultMaxOutbox    = 128 << 10 // bytes; more than a second batch only falls out of the cache
 
+	longestReadPause = 10 * time.Millisecond
+
 	// minFrameMax is the spec's smallest frame; RabbitMQ 4.3 asks for 8192.
 	minFrameMax = 4096
 )
@@ -125,6 +127,14 @@ type Config struct {
 	// that is larger goes when the outbox is empty. Zero: DefaultMaxOutbox.
 	MaxOutbox int
 
+	// ReadPause is how long reading rests after a read that brought little,
+	// where one follows another within a millisecond: a stream of small messages
+	// then costs a fraction of the wake-ups, and each comes as much later at most,
+	// or a little more. 100 µs halves what a consumer costs on RabbitMQ; in a
+	// program with GOMAXPROCS=1 other goroutines may have to wait as long. It is
+	// for connections that consume: answers wait too. At most 10 ms. Zero: no rest.
+	ReadPause time.Duration
+
 	// FailWhenBlocked makes a publish fail with ErrBlocked while the broker
 	// blocks the connection (an alarm); otherwise it waits, within its context.
 	FailWhenBlocked bool
@@ -178,6 +188,8 @@ func (c *Config) validate() error {
 		return bad("Unconfirmed", "negative")
 	case c.MaxOutbox < 0:
 		return bad("MaxOutbox", "negative")
+	case c.ReadPause < 0 || c.ReadPause > longestReadPause:
+		return bad("ReadPause", "not between 0 and 10 ms")
 	case c.TLSFiles.Key != "" && c.TLSFiles.Cert == "":
 		return bad("TLSFiles", "Key without Cert")
 	}

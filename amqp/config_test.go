@@ -134,6 +134,8 @@ func TestResolveDial_ConfigErrorsNameTheField(t *testing.T) {
 		{"amqp://h", Config{VHost: string(make([]byte, 256))}, "VHost"},
 		{"amqp://h", Config{Unconfirmed: -1}, "Unconfirmed"},
 		{"amqp://h", Config{MaxOutbox: -1}, "MaxOutbox"},
+		{"amqp://h", Config{ReadPause: -1}, "ReadPause"},
+		{"amqp://h", Config{ReadPause: time.Second}, "ReadPause"},
 		{"amqp://h", Config{SASL: []SASL{nil}}, "SASL"},
 		{"amqp://h", Config{Hosts: []string{"a/b"}}, "Hosts"},
 		{"amqp://h", Config{TLS: &tls.Config{}}, "TLS"},

@@ -87,6 +87,7 @@ type reader struct {
 	touch   []*Consumer // that got deliveries since the last read
 	inline  []*Consumer // that have to handle theirs here
 	begun   bool
+	trickle bool // little comes at a time, and soon more
 	heads   bool // the next read should bring a message's head, and little of its body
 
 	bufFn  func() []byte
@@ -245,7 +246,11 @@ func (r *reader) readOn() error {
 
 // note counts n octets that came.
 func (r *reader) note(n int) {
-	r.last, r.heads = time.Now(), false
+	now := time.Now()
+	if d := r.c.cfg.ReadPause; d > 0 {
+		r.trickle = n < trickle && now.Sub(r.last) < time.Millisecond+2*d
+	}
+	r.last, r.heads = now, false
 	r.c.readsIn.Add(int64(n))
 	switch {
 	case n >= r.size && r.size == smallChunk:
@@ -257,7 +262,13 @@ func (r *reader) note(n int) {
 	}
 }
 
+// trickle is what a read brings at most that Config.ReadPause follows.
+const trickle = 16 << 10
+
 func (r *reader) read() (int, error) {
+	if r.trickle {
+		pause(r.c.cfg.ReadPause)
+	}
 	if r.c.raw != nil {
 		return r.c.raw.readInto(r.bufFn, r.idleFn)
 	}

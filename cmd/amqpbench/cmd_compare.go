@@ -18,6 +18,7 @@ import (
 	"github.com/warrenmq/warren/cmd/amqpbench/internal/bench"
 	"github.com/warrenmq/warren/cmd/amqpbench/internal/compare"
 	"github.com/warrenmq/warren/cmd/amqpbench/internal/crabbit"
+	"github.com/warrenmq/warren/cmd/amqpbench/internal/peer/warrenpeer"
 	"github.com/warrenmq/warren/cmd/amqpbench/internal/report"
 )
 
@@ -192,6 +193,10 @@ func childCommand() *cobra.Command {
 			p, err := findPeer(spec.Peer)
 			if err != nil {
 				return err
+			}
+			if w, ok := p.(warrenpeer.Peer); ok {
+				w.ReadPause = spec.ReadPause
+				p = w
 			}
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(bench.Run(cmd.Context(), p, spec))
 		},

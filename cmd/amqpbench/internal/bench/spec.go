@@ -27,6 +27,9 @@ type Spec struct {
 	Loop       bool `json:"loop,omitempty"`
 	Coalesce   bool `json:"coalesce,omitempty"`
 
+	// ReadPause is Warren's; other peers have no such thing, and run without.
+	ReadPause time.Duration `json:"read_pause,omitempty"`
+
 	// Count messages are measured; 0: as many as fit into Duration, found by a warm-up.
 	Count    int64         `json:"count,omitempty"`
 	Duration time.Duration `json:"duration,omitempty"`

@@ -111,8 +111,10 @@ func broker() []Goal {
 	add("publish/1KiB", CPU, base, 4)
 	for _, size := range []string{"/16B", "/1KiB"} {
 		add("publish"+size, Rate, base, 1.4)
-		add("consume-borrow"+size, CPU, base, 2.5)
-		add("consume-borrow"+size, Rate, base, 1.25)
+		for _, id := range []string{"consume-borrow", "consume-paced"} {
+			add(id+size, CPU, base, 2.5)
+			add(id+size, Rate, base, 1.25)
+		}
 		add("confirm-1000"+size, CPU, base, 2)
 		add("confirm-1000"+size, Rate, base, 1.15)
 	}
@@ -121,6 +123,7 @@ func broker() []Goal {
 	for _, size := range []string{"/16B", "/1KiB"} {
 		// At most 1.5 times its CPU: two thirds of it in the other direction.
 		add("consume-borrow"+size, CPU, cBase, 1/1.5)
+		add("consume-paced"+size, CPU, cBase, 1/1.5)
 		add("confirm-1000"+size, CPU, cBase, 1/1.5)
 	}
 	return append(g, Goal{Case: "backlog/16B", Metric: CPU, Same: "consume/16B", Max: 1.2, Broker: true})

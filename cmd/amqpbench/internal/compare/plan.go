@@ -5,6 +5,7 @@ package compare
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/warrenmq/warren/cmd/amqpbench/internal/bench"
 )
@@ -79,6 +80,9 @@ func rows() []row {
 			sizes: s(size16, size1K, size64K, size16M), broker: s(size16, size1K), quick: s(size16, size1K, size64K)},
 		{id: "consume-borrow", group: "Consume", title: "consume, auto-ack, borrowed", spec: borrow,
 			sizes: s(size16, size1K, size64K), broker: s(size16, size1K), quick: s(size16, size1K, size64K)},
+		{id: "consume-paced", group: "Consume", title: "consume, auto-ack, borrowed, reads 100 µs apart",
+			spec:  bench.Spec{Workload: "consume", NoAck: true, Borrow: true, ReadPause: 100 * time.Microsecond},
+			sizes: s(size16, size1K), broker: s(size16, size1K)},
 		{id: "consume-borrow-loop", group: "Consume", title: "consume, auto-ack, borrowed, in a loop",
 			spec: bench.Spec{Workload: "consume", NoAck: true, Borrow: true, Loop: true}, sizes: s(size16, size1K)},
 		{id: "consume-headers", group: "Consume", title: "consume, auto-ack, 5 headers",

@@ -13,7 +13,9 @@ import (
 )
 
 // Peer is Warren.
-type Peer struct{}
+type Peer struct {
+	ReadPause time.Duration // see amqp.Config
+}
 
 func (Peer) Name() string { return "warren" }
 
@@ -28,8 +30,8 @@ func (Peer) Version() string {
 	return "(this tree)"
 }
 
-func (Peer) Dial(ctx context.Context, uri string) (peer.Conn, error) {
-	c, err := amqp.Dial(ctx, uri, nil)
+func (p Peer) Dial(ctx context.Context, uri string) (peer.Conn, error) {
+	c, err := amqp.Dial(ctx, uri, &amqp.Config{ReadPause: p.ReadPause})
 	if err != nil {
 		return nil, err
 	}
